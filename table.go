@@ -1,5 +1,7 @@
 package vecferry
 
+import "errors"
+
 // FieldType is the type of a field in the target.
 type FieldType uint8
 
@@ -92,4 +94,13 @@ func (t *Table) VectorField() *Field { return &t.Fields[t.Vector] }
 // RowError returns a RowError of this table.
 func (t *Table) RowError(k Key, column, reason string) *RowError {
 	return &RowError{Table: t.String(), Key: k.Format(t.KeyType), Column: column, Reason: reason}
+}
+
+// AsRowError returns the RowError in err, or makes one of it.
+func (t *Table) AsRowError(k Key, err error) *RowError {
+	var re *RowError
+	if errors.As(err, &re) {
+		return re
+	}
+	return t.RowError(k, "", err.Error())
 }
