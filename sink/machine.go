@@ -57,7 +57,8 @@ type machine struct {
 	state  *vecferry.TableState
 	held   map[uint64]*heldBack // by attempt; lost in a restart, which voids the chunk
 	run    *run
-	replay bool
+	start  vecferry.Position // of the run
+	replay bool              // the run is done again after a crash
 	count  Counts
 }
 
@@ -170,7 +171,7 @@ func (m *machine) remember(x vecferry.XID, touched []vecferry.MappedRange) {
 func (m *machine) move(h half, old vecferry.Key, ro, rn vecferry.MappedRange) {
 	if h.bad == nil && !h.row.Complete() && rn.State != vecferry.Todo {
 		switch {
-		case m.rules.Carries(ro.State, m.replay):
+		case m.rules.Carries(ro.State):
 			h.from = m.run.at(old, len(m.table.Fields))
 		case ro.State == vecferry.Copying && rn.State == vecferry.Copying && ro.Attempt == rn.Attempt:
 			h.moves, h.old = true, old
@@ -340,7 +341,7 @@ func (m *machine) walk(held []half, within []vecferry.Range, s vecferry.Visibili
 		case h.moves:
 			h.moves = false
 			h.from = &final{lost: true}
-			if m.rules.Carries(m.rangeOf(h.old).State, m.replay) {
+			if m.rules.Carries(m.rangeOf(h.old).State) {
 				h.from = m.run.at(h.old, len(m.table.Fields))
 			}
 			m.half(half{key: h.old, del: true, tx: h.tx, lsn: h.lsn})

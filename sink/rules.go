@@ -22,7 +22,10 @@ type Rules interface {
 	Skips(chunk vecferry.Visibility, tx vecferry.Tx) bool
 	// Carries reports whether a key change that came without all values may
 	// take them from the old key's entity, whose range is in this state.
-	Carries(old vecferry.RangeState, replay bool) bool
+	Carries(old vecferry.RangeState) bool
+	// MergesOnto reports whether a change may be laid over an entity as it stood
+	// before the run that starts at this position.
+	MergesOnto(entity, start vecferry.Position) bool
 	// Restores returns what of a persisted table's memory a restart may use.
 	Restores(recent vecferry.XIDs) vecferry.XIDs
 }
@@ -51,11 +54,14 @@ func (Protocol) Holds() bool { return true }
 // is visible.
 func (Protocol) Skips(chunk vecferry.Visibility, tx vecferry.Tx) bool { return chunk.Sees(tx.XID) }
 
-// Carries only from a live range, and not in a redo, in which the old key's
-// entity may already be another row's.
-func (Protocol) Carries(old vecferry.RangeState, replay bool) bool {
-	return old == vecferry.Live && !replay
-}
+// Carries only from a live range: elsewhere what stands under the old key is
+// not what stood there at the change.
+func (Protocol) Carries(old vecferry.RangeState) bool { return old == vecferry.Live }
+
+// MergesOnto entities that are older than the whole run. In a redo the entity
+// may be what the first try left there: this very change, or another row that
+// took the key later in the run.
+func (Protocol) MergesOnto(entity, start vecferry.Position) bool { return entity < start }
 
 // Restores all of it.
 func (Protocol) Restores(recent vecferry.XIDs) vecferry.XIDs { return recent }

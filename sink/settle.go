@@ -97,7 +97,7 @@ func (m *machine) complete(k vecferry.Key, f *final, bases map[vecferry.Key]vecf
 	}
 	base, ok := bases[f.base]
 	switch {
-	case ok && base.Position < f.row.Position:
+	case ok && m.rules.MergesOnto(base.Position, m.start):
 		f.row = f.row.MergeOnto(base)
 	case ok && m.replay && f.base == k && base.Position == f.row.Position:
 		return true

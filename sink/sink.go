@@ -257,7 +257,7 @@ func (s *Sink) apply(ctx context.Context, r Reader, batches []Message, replay bo
 	}
 	s.publish(fmt.Sprintf("applying %d batches up to %d", len(batches), last))
 	for _, t := range s.tables {
-		t.replay = replay
+		t.start, t.replay = vecferry.PositionAt(batches[0].Batch, 0), replay
 	}
 	var end vecferry.BatchHeader
 	for _, m := range batches {
