@@ -12,8 +12,8 @@ import (
 //
 //	offset  0  "vfb1"        format and version
 //	        4  uint32        CRC-32C of everything behind it
-//	        8  BatchHeader   48 bytes
-//	       56  records:
+//	        8  BatchHeader   56 bytes
+//	       64  records:
 //	  'B' uint64 xid, uint64 commit LSN, int64 microseconds since 1970
 //	  'R' uint32 length, a Relation message of pgoutput
 //	  'W' uint32 length, uint64 LSN, a row, truncate or logical message of pgoutput
@@ -22,7 +22,7 @@ import (
 // relations of its rows. The ordinal of a change counts the 'W' records.
 const (
 	batchMagic  = "vfb1"
-	headerBytes = 56
+	headerBytes = 64
 )
 
 // BatchHeader says where a batch belongs.
@@ -36,6 +36,7 @@ type BatchHeader struct {
 	OpenChanges uint32
 	Changes     uint32 // changes in this batch
 	CommitTime  int64  // microseconds since 1970 of the newest transaction in it
+	Total       uint64 // changes in the log up to and with this batch, since it began
 }
 
 // castagnoli has hardware support on every platform that matters.
@@ -113,6 +114,7 @@ func (b *BatchBuilder) Seal(h BatchHeader) []byte {
 	be.PutUint32(b.buf[40:], h.OpenChanges)
 	be.PutUint32(b.buf[44:], b.changes)
 	be.PutUint64(b.buf[48:], uint64(h.CommitTime))
+	be.PutUint64(b.buf[56:], h.Total)
 	be.PutUint32(b.buf[4:], checksum(b.buf[8:]))
 	return b.buf
 }
@@ -130,6 +132,7 @@ func ParseBatchHeader(b []byte) (BatchHeader, error) {
 		Epoch: be.Uint64(b[8:]), Batch: be.Uint64(b[16:]), EndLSN: LSN(be.Uint64(b[24:])),
 		OpenLSN: LSN(be.Uint64(b[32:])), OpenChanges: be.Uint32(b[40:]),
 		Changes: be.Uint32(b[44:]), CommitTime: int64(be.Uint64(b[48:])),
+		Total: be.Uint64(b[56:]),
 	}, nil
 }
 

@@ -43,6 +43,7 @@ type Field struct {
 	Column    string    // the column in the source
 	Attnum    int16     // its attribute number, which survives a rename
 	TypeOID   uint32    // its type after domains were resolved; differs per database for extensions
+	DomainOID uint32    // the domain it is declared with, which a Relation shows as its type; 0 if none
 	TypeName  string    // that type's name, such as "int8", "vector" or "_text"
 	Typmod    int32     // type modifier, -1 if none
 	Enum      bool      // an enum, sent as its label

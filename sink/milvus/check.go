@@ -45,6 +45,10 @@ func (l *layout) badKey(k vecferry.Key) string {
 		if len(k) != len(vecferry.IntKey(0)) {
 			return "is not an integer key"
 		}
+		if k.Int() == math.MaxInt64 {
+			// The proxy merges results by the least key and starts from this one as infinity.
+			return "is the largest int64, which no query of Milvus ever returns"
+		}
 		return ""
 	}
 	return badText(string(k), l.table.KeyField().MaxLength)
@@ -80,7 +84,7 @@ func badValue(f *vecferry.Field, v vecferry.Value) string {
 		}
 		return badText(v.Text(), f.MaxLength)
 	case vecferry.FieldJSON:
-		return badJSON(v.Text())
+		return badJSON(v.Text(), f.Dynamic)
 	case vecferry.FieldVector:
 		return badVector(v.Vector(), f.Dim)
 	}
@@ -131,7 +135,8 @@ func badText(s string, most int) string {
 	return ""
 }
 
-func badJSON(s string) string {
+// badJSON is stricter for a field of the schema: the server takes objects there only.
+func badJSON(s string, dynamic bool) string {
 	switch {
 	case len(s) > maxJSON:
 		return fmt.Sprintf("has %d bytes; Milvus holds %d of JSON", len(s), maxJSON)
@@ -139,6 +144,8 @@ func badJSON(s string) string {
 		return "is not valid UTF-8"
 	case !json.Valid([]byte(s)):
 		return "is not JSON, or is nested too deeply"
+	case !dynamic && !strings.HasPrefix(strings.TrimLeft(s, " \t\r\n"), "{"):
+		return "is not a JSON object, which a JSON field of Milvus must be: map the column to a dynamic field"
 	case hugeNumber(s):
 		return "holds a number beyond 1.8e308, which Milvus refuses"
 	}

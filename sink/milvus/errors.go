@@ -103,10 +103,11 @@ const (
 )
 
 // classOf is the table of pkg/util/merr/errors.go. The reply's Retriable is not
-// used: it is false for every wrapped error.
+// used: it is false for every wrapped error. 1001 is "IO failed", but 2.3 also answers
+// it to a JSON field that is no object, so it stays ambiguous.
 func classOf(code int32) Class {
 	switch code {
-	case 1, 2, codeTooManyRequests, codeRateLimit, 12, 103, 106, 202, 305, 1001, 1002, 1302, 2200, 10000, 10001:
+	case 1, 2, codeTooManyRequests, codeRateLimit, 12, 103, 106, 202, 305, 1002, 1302, 2200, 10000, 10001:
 		return Retry
 	case 3, 7, 9, 11:
 		return BackPressure

@@ -11,22 +11,6 @@ import (
 	"github.com/vecferry/vecferry"
 )
 
-// Write is one final state for each of some keys: a key appears once, in Delete or as
-// the key of a row of Put.
-type Write struct {
-	Delete []vecferry.Key // gone afterwards
-	Put    []vecferry.Row // whole rows: no value absent, the vector not NULL
-	// Fresh promises that no entity stands under a key of Put, so that the first try
-	// need not delete it. A redo deletes it all the same.
-	Fresh bool
-}
-
-// Rejected is a row that cannot stand in Milvus, and why. Its key is gone.
-type Rejected struct {
-	Row vecferry.Row
-	Err *vecferry.RowError
-}
-
 // Sizes of a piece. The server takes 64 MiB in a request.
 const (
 	pieceBytes   = 8 << 20
@@ -36,10 +20,11 @@ const (
 
 // Replace makes exactly the rows of Put stand under their keys, one entity each, and
 // the keys of Delete be gone. It returns when the server acknowledged all of it, and
-// with the rows that were refused. It is safe to repeat. On an error, which is a
+// with the rows that were refused; their keys are gone, for an old entity would pass
+// for the row. It is safe to repeat. On an error, which is a
 // vecferry.HaltError, the end of ctx or a Write that breaks its rules, any part may
 // have been done.
-func (c *Collection) Replace(ctx context.Context, w Write) ([]Rejected, error) {
+func (c *Collection) Replace(ctx context.Context, w vecferry.Write) ([]vecferry.Rejected, error) {
 	if err := c.validate(w); err != nil {
 		return nil, err
 	}
@@ -63,7 +48,7 @@ func (c *Collection) Replace(ctx context.Context, w Write) ([]Rejected, error) {
 }
 
 // validate finds a Write that breaks its rules: a fault of the program.
-func (c *Collection) validate(w Write) error {
+func (c *Collection) validate(w vecferry.Write) error {
 	t := c.layout.table
 	seen := make(map[vecferry.Key]struct{}, len(w.Delete)+len(w.Put))
 	once := func(k vecferry.Key) error {
@@ -100,7 +85,7 @@ type piece struct {
 
 // plan cuts a write into pieces and takes out the rows that cannot be sent. Those
 // still lose their old entity: a stale one would look like the row.
-func (c *Collection) plan(w Write) (pieces []piece, rejected []Rejected) {
+func (c *Collection) plan(w vecferry.Write) (pieces []piece, rejected []vecferry.Rejected) {
 	gone := append([]vecferry.Key(nil), w.Delete...)
 	most := c.layout.table.BatchRows
 	if most <= 0 {
@@ -110,7 +95,7 @@ func (c *Collection) plan(w Write) (pieces []piece, rejected []Rejected) {
 	for _, r := range w.Put {
 		var bad *vecferry.RowError
 		if errors.As(c.layout.check(r), &bad) {
-			rejected = append(rejected, Rejected{Row: r, Err: bad})
+			rejected = append(rejected, vecferry.Rejected{Row: r, Err: bad})
 			if !w.Fresh {
 				gone = append(gone, r.Key)
 			}
@@ -145,7 +130,7 @@ func (p piece) keys() []vecferry.Key {
 }
 
 // apply brings one piece home, in halves if the server refuses it as a whole.
-func (c *Collection) apply(ctx context.Context, p piece) ([]Rejected, error) {
+func (c *Collection) apply(ctx context.Context, p piece) ([]vecferry.Rejected, error) {
 	err := c.attempt(ctx, &p)
 	if !divisible(ctx, err) {
 		return nil, err
@@ -161,7 +146,7 @@ func (c *Collection) apply(ctx context.Context, p piece) ([]Rejected, error) {
 	return c.reject(ctx, p, e)
 }
 
-func (c *Collection) applyHalves(ctx context.Context, p piece) ([]Rejected, error) {
+func (c *Collection) applyHalves(ctx context.Context, p piece) ([]vecferry.Rejected, error) {
 	first, second := p, p
 	g, n := len(p.gone)/2, len(p.put)/2
 	first.gone, second.gone = p.gone[:g], p.gone[g:]
@@ -175,12 +160,12 @@ func (c *Collection) applyHalves(ctx context.Context, p piece) ([]Rejected, erro
 }
 
 // reject hands a lone row back, once its key is known to be gone.
-func (c *Collection) reject(ctx context.Context, p piece, e *Error) ([]Rejected, error) {
+func (c *Collection) reject(ctx context.Context, p piece, e *Error) ([]vecferry.Rejected, error) {
 	row := p.put[0]
 	if _, err := c.apply(ctx, piece{gone: []vecferry.Key{row.Key}, doubt: p.doubt}); err != nil {
 		return nil, err
 	}
-	return []Rejected{{Row: row, Err: c.layout.table.RowError(row.Key, "", "Milvus refuses the row: "+e.Reason)}}, nil
+	return []vecferry.Rejected{{Row: row, Err: c.layout.table.RowError(row.Key, "", "Milvus refuses the row: "+e.Reason)}}, nil
 }
 
 // attempt repeats the pair until it succeeds or must be divided. A lone row that is

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"fmt"
+	"log/slog"
 	"slices"
 	"testing"
 
@@ -61,7 +62,9 @@ type subject struct {
 func newSubject(t *testing.T, open Open, table *vecferry.Table) *subject {
 	t.Helper()
 	b := open(t, table)
-	return &subject{table: table, backend: b, Collection: milvus.NewCollection(table, b, milvus.Config{})}
+	return &subject{table: table, backend: b, Collection: milvus.NewCollection(table, b, milvus.Config{
+		Logger: slog.New(slog.NewTextHandler(t.Output(), nil)),
+	})}
 }
 
 func (s *subject) empty(t *testing.T) {
@@ -95,7 +98,7 @@ func keysOf(rows []vecferry.Row) []vecferry.Key {
 }
 
 // put replaces and expects that nothing is refused.
-func (s *subject) put(t *testing.T, w milvus.Write) {
+func (s *subject) put(t *testing.T, w vecferry.Write) {
 	t.Helper()
 	rejected, err := s.Replace(t.Context(), w)
 	require.NoError(t, err)
@@ -160,15 +163,15 @@ func inTurn(t *testing.T, s *subject) {
 
 func replace(t *testing.T, s *subject) {
 	first := s.some(0, 350, 1) // four pieces
-	s.put(t, milvus.Write{Put: first, Fresh: true})
+	s.put(t, vecferry.Write{Put: first, Fresh: true})
 	s.holds(t, first)
 	// Rows that stand, new ones, and keys that are to be gone, present or not.
 	second := s.some(300, 200, 2)
-	s.put(t, milvus.Write{Put: second, Delete: keysOf(s.some(0, 20, 0))})
+	s.put(t, vecferry.Write{Put: second, Delete: keysOf(s.some(0, 20, 0))})
 	s.holds(t, slices.Concat(first[20:300], second), s.key(0), s.key(19))
-	s.put(t, milvus.Write{Put: second, Delete: []vecferry.Key{s.key(0), s.key(100_000)}})
+	s.put(t, vecferry.Write{Put: second, Delete: []vecferry.Key{s.key(0), s.key(100_000)}})
 	s.holds(t, slices.Concat(first[20:300], second), s.key(0))
-	s.put(t, milvus.Write{})
+	s.put(t, vecferry.Write{})
 	got, err := s.Read(t.Context(), nil)
 	require.NoError(t, err)
 	require.Empty(t, got)
@@ -183,11 +186,11 @@ func awkwardKeys(t *testing.T, s *subject) {
 	for i, k := range keys {
 		rows[i] = Row(s.table, k, i+1)
 	}
-	s.put(t, milvus.Write{Put: rows, Fresh: true})
-	s.put(t, milvus.Write{Put: rows})
+	s.put(t, vecferry.Write{Put: rows, Fresh: true})
+	s.put(t, vecferry.Write{Put: rows})
 	s.holds(t, rows)
 	for i := 0; i < len(rows); i += 2 {
-		s.put(t, milvus.Write{Delete: []vecferry.Key{rows[i].Key}})
+		s.put(t, vecferry.Write{Delete: []vecferry.Key{rows[i].Key}})
 	}
 	var left []vecferry.Row
 	for i := 1; i < len(rows); i += 2 {
@@ -213,7 +216,7 @@ func ranges(t *testing.T, s *subject) {
 		{Lo: vecferry.Only(keys[last]).Hi, ToEnd: true},
 		{Lo: keys[third], Hi: keys[third]},
 	} {
-		s.put(t, milvus.Write{Put: rows})
+		s.put(t, vecferry.Write{Put: rows})
 		listed, err := s.Keys(t.Context(), r, 0)
 		require.NoError(t, err)
 		require.NoError(t, s.Clear(t.Context(), r))
@@ -233,7 +236,7 @@ func ranges(t *testing.T, s *subject) {
 
 func keyPages(t *testing.T, s *subject) {
 	rows := s.some(0, 500, 1)
-	s.put(t, milvus.Write{Put: rows, Fresh: true})
+	s.put(t, vecferry.Write{Put: rows, Fresh: true})
 	all := keysOf(rows)
 	for _, limit := range []int{0, 1, 100, 499, 500, 501} {
 		got, err := s.Keys(t.Context(), vecferry.Everything(), limit)
@@ -256,7 +259,7 @@ func brokenWrites(t *testing.T, s *subject) {
 	absent.Values[s.table.Vector] = vecferry.Value{}
 	null.Values[s.table.Vector] = vecferry.NullValue()
 	short.Values = short.Values[1:]
-	for _, w := range []milvus.Write{
+	for _, w := range []vecferry.Write{
 		{Put: []vecferry.Row{good, good}},
 		{Put: []vecferry.Row{good}, Delete: []vecferry.Key{k}},
 		{Delete: []vecferry.Key{k, k}},
@@ -278,7 +281,7 @@ func movesPartitions(t *testing.T, s *subject) {
 		for i := range rows {
 			rows[i].Values[s.table.PartitionKey] = vecferry.TextValue(fmt.Sprintf("w%d", (i+version)%23))
 		}
-		s.put(t, milvus.Write{Put: rows})
+		s.put(t, vecferry.Write{Put: rows})
 	}
 	s.holds(t, rows)
 	keys, err := s.Keys(t.Context(), vecferry.Everything(), 0)

@@ -1,0 +1,1 @@
+CALL demo_write() \watch 2
