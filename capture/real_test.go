@@ -326,4 +326,3 @@ func TestCaptureOutlastsASlowLog(t *testing.T) {
 	require.NoError(t, l.end())
 	require.Len(t, p.seen(), 4)
 }
-

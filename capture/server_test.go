@@ -132,7 +132,6 @@ func TestCaptureSurvivesACrashOfTheServer(t *testing.T) {
 	require.Equal(t, want, p.seen())
 }
 
-
 // A standby that was promoted is on a new timeline. It holds all that was read
 // if it has read it before.
 func TestCaptureFollowsAPromotion(t *testing.T) {

@@ -17,13 +17,23 @@ import (
 	"github.com/vecferry/vecferry/verify"
 )
 
-func TestMain(m *testing.M) { testenv.Main(m) }
+// TestMain lets the test binary be the program as well, so that it can be killed.
+func TestMain(m *testing.M) {
+	if os.Getenv(asProgram) != "" {
+		main()
+		return
+	}
+	testenv.Main(m)
+}
+
+const asProgram = "VECFERRY_TEST_AS_PROGRAM"
 
 // world is a pipeline over real servers.
 type world struct {
 	t    *testing.T
 	db   *pgx.Conn
 	dsn  string
+	yaml string
 	cfg  *config.Config
 	p    *pipeline
 	stop func()
@@ -41,6 +51,7 @@ func newWorld(t *testing.T, version int, address string, ddl string, tables ...s
 	for _, line := range tables {
 		yaml += "  - " + line + "\n"
 	}
+	w.yaml = yaml
 	var err error
 	w.cfg, err = config.Parse("test.yaml", []byte(yaml), config.Options{})
 	require.NoError(t, err)
@@ -91,13 +102,20 @@ func (w *world) caughtUp() {
 	}, 2*time.Minute, 20*time.Millisecond, "%+v", w.p.probe.report())
 }
 
-// equal compares every row of every table.
+// equal compares every row of every table, over connections of its own.
 func (w *world) equal() {
 	w.t.Helper()
-	for _, m := range w.p.mapped {
-		res, err := verify.Compare(w.t.Context(), m.Table, rowSource{w.p.source}, w.p.target.Collection(m.Table))
+	ctx := w.t.Context()
+	p := &pipeline{cfg: w.cfg, log: slog.New(slog.DiscardHandler)}
+	defer p.close()
+	require.NoError(w.t, p.openSource(ctx))
+	require.NoError(w.t, p.openTarget(ctx))
+	require.NoError(w.t, p.mapTables(ctx))
+	for _, table := range p.tables {
+		res, err := verify.Compare(ctx, table, rowSource{p.source}, p.target.Collection(table))
 		require.NoError(w.t, err)
-		require.True(w.t, res.OK(), "%s: %s\n%+v", m.Table, res, res.Differences)
+		require.True(w.t, res.OK(), "%s: %s\n%+v", table, res, res.Differences)
+		require.NotZero(w.t, res.Rows)
 	}
 }
 

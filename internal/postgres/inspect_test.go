@@ -1,10 +1,12 @@
 package postgres
 
 import (
+	"context"
 	"fmt"
 	"strings"
 	"testing"
 
+	"github.com/jackc/pgx/v5"
 	"github.com/stretchr/testify/require"
 
 	"github.com/vecferry/vecferry"
@@ -54,10 +56,9 @@ func TestInspectMapsTypes(t *testing.T) {
 		require.Equal(t, []string{
 			"id int64", "v vector 3", "tenant int64", "title varchar 400", "body varchar 300 dynamic", "m varchar 255",
 			"m2 varchar dynamic", "u varchar 40", "label varchar 40", "long varchar 65535", "c varchar 28", "ok bool", "n varchar 65535",
-			"at int64", "day varchar 65535", "j json", "j2 varchar dynamic", "tags json dynamic", "moods json dynamic", "float4", "",
-			"raw varchar 65535", "ip varchar 65535", "small int32", "weird int32", "x double",
-		}[:19], fields(table)[:19])
-		require.Equal(t, []string{"f4 float", "double double dynamic", "raw varchar 65535", "ip varchar 65535", "small int32", "weird int32", "x double"}, fields(table)[19:])
+			"at int64", "day varchar 65535", "j json", "j2 varchar dynamic", "tags json dynamic", "moods json dynamic", "f4 float",
+			"double double dynamic", "raw varchar 65535", "ip varchar 65535", "small int32", "weird int32", "x double",
+		}, fields(table))
 		require.Equal(t, "id v tenant", table.KeyField().Name+" "+table.VectorField().Name+" "+table.Fields[table.PartitionKey].Name)
 		require.Equal(t, vecferry.KeyInt, table.KeyType)
 		require.True(t, table.ByteOrder)
@@ -182,9 +183,6 @@ func TestKeyOrder(t *testing.T) {
 			db.Exec("CREATE TABLE docs (id " + typ + " PRIMARY KEY, v vector(3))")
 			require.Equal(t, want, inspect(t, s, docs()).ByteOrder, typ)
 		}
-		_, notes, err := s.Inspect(t.Context(), docs())
-		require.NoError(t, err)
-		_ = notes
 	})
 }
 
@@ -213,9 +211,7 @@ func TestNoteOnUnservedKeyOrder(t *testing.T) {
 // Policies hide rows from COPY but not from the log.
 func TestRowSecurity(t *testing.T) {
 	onServers(t, func(t *testing.T, db *testenv.TestDB, s *Source) {
-		role := "r_" + db.Name
-		db.Exec("CREATE ROLE " + role + " LOGIN")
-		t.Cleanup(func() { dropRole(t, db, role) })
+		role := createRole(t, db)
 		db.Exec("CREATE TABLE docs (id int PRIMARY KEY, v vector(3), x int); ALTER TABLE docs ENABLE ROW LEVEL SECURITY; CREATE POLICY none ON docs USING (false)")
 		db.Exec("INSERT INTO docs VALUES (1, '[1,2,3]')")
 		weak := open(t, as(t, db.DSN, role))
@@ -238,6 +234,19 @@ func TestRowSecurity(t *testing.T) {
 	})
 }
 
-func dropRole(t *testing.T, db *testenv.TestDB, role string) {
-	db.Exec("DROP OWNED BY " + role + "; DROP ROLE " + role)
+// createRole makes a role that may log in and nothing else; roles belong to the
+// whole server.
+func createRole(t *testing.T, db *testenv.TestDB) string {
+	t.Helper()
+	role := "r_" + db.Name
+	db.Exec("CREATE ROLE " + role + " LOGIN")
+	t.Cleanup(func() {
+		ctx := context.WithoutCancel(t.Context())
+		conn, err := pgx.Connect(ctx, db.DSN)
+		require.NoError(t, err)
+		_, err = conn.Exec(ctx, "DROP OWNED BY "+role+"; DROP ROLE "+role)
+		require.NoError(t, err)
+		require.NoError(t, conn.Close(ctx))
+	})
+	return role
 }

@@ -156,7 +156,7 @@ type scanner struct {
 // object calls each for every key. An object of null counts as empty: Milvus takes it.
 func (s *scanner) object(each func(key, raw string)) bool {
 	s.blanks()
-	if s.rest == "null" {
+	if strings.TrimRight(s.rest, " \t\r\n") == "null" {
 		return true
 	}
 	if !s.take('{') {
