@@ -91,6 +91,9 @@ func describe(t require.TestingT, c *vecferry.Change) string {
 	}
 	columns, err := c.New.Columns(nil)
 	require.NoError(t, err)
+	if len(columns) == 0 || len(columns[0].Data) != 8 {
+		return "no key@" + c.Tx.CommitLSN.String()
+	}
 	return fmt.Sprintf("%d@%s", be.Uint64(columns[0].Data), c.Tx.CommitLSN)
 }
 

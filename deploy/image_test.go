@@ -100,7 +100,7 @@ func TestDockerignoreKeepsWhatTheBuildEmbeds(t *testing.T) {
 		}
 		source, err := os.ReadFile(path)
 		for _, m := range embeds.FindAllStringSubmatch(string(source), -1) {
-			for _, name := range strings.Fields(m[1]) {
+			for name := range strings.FieldsSeq(m[1]) {
 				rel, relErr := filepath.Rel("..", filepath.Join(filepath.Dir(path), name))
 				require.NoError(t, relErr)
 				require.False(t, ignored(lines, filepath.ToSlash(rel)), "%s embeds %s, which .dockerignore leaves out", path, rel)

@@ -153,7 +153,7 @@ func (s *Snapshot) untilHeld(ctx context.Context, c *chunk, low vecferry.LSN) (*
 	s.wait(c, "waiting for the sink to reach "+low.String())
 	defer s.wait(c, "")
 	var held *vecferry.Copy
-	_, err := s.record.wait(ctx, func(cp *vecferry.Checkpoint) bool {
+	_, err := s.await(ctx, func(cp *vecferry.Checkpoint) bool {
 		held = heldCopy(cp, c.table.OID, c.attempt, c.ranges)
 		return held != nil || cp.AppliedLSN >= low
 	})
@@ -161,6 +161,30 @@ func (s *Snapshot) untilHeld(ctx context.Context, c *chunk, low vecferry.LSN) (*
 		err = errLost
 	}
 	return held, err
+}
+
+// patience is how long a record is waited for before the log is nudged.
+const patience = 2 * time.Second
+
+// await waits for a record. A source in which nobody writes may never move the
+// record past a mark that was lost, as one is that was written before the slot
+// existed; a beat moves it.
+func (s *Snapshot) await(ctx context.Context, wanted func(*vecferry.Checkpoint) bool) (*vecferry.Checkpoint, error) {
+	for {
+		soon, cancel := context.WithTimeout(ctx, patience)
+		cp, err := s.record.wait(soon, wanted)
+		cancel()
+		if err == nil || ctx.Err() != nil {
+			return cp, err
+		}
+		seen, err := s.Marks.Snapshot(ctx)
+		if err != nil {
+			return nil, fmt.Errorf("take a snapshot for a beat: %w", err)
+		}
+		if _, err := s.Marks.Emit(ctx, s.opts.Pipeline, vecferry.Mark{Kind: vecferry.Beat, Snapshot: seen}); err != nil {
+			return nil, fmt.Errorf("write a beat: %w", err)
+		}
+	}
 }
 
 // wait notes why a chunk does not go on, empty if it does.
@@ -359,7 +383,7 @@ func (s *Snapshot) high(ctx context.Context, c *chunk, m vecferry.Mark) error {
 		return err
 	}
 	s.wait(c, "waiting for the sink to reach "+at.String())
-	cp, err := s.record.wait(ctx, func(cp *vecferry.Checkpoint) bool {
+	cp, err := s.await(ctx, func(cp *vecferry.Checkpoint) bool {
 		return heldCopy(cp, c.table.OID, c.attempt, c.ranges) == nil
 	})
 	if err != nil {

@@ -15,6 +15,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/vecferry/vecferry/internal/lifecycle"
 	"github.com/vecferry/vecferry/internal/testenv"
 )
 
@@ -94,7 +95,7 @@ func TestKilledAtRandomTimes(t *testing.T) {
 	calm := storm(t, w.dsn, 3)
 	for range 6 {
 		p.start()
-		time.Sleep(300*time.Millisecond + rand.N(3*time.Second))
+		lifecycle.Sleep(t.Context(), 300*time.Millisecond+rand.N(3*time.Second)) // the random time
 		require.Equal(t, -1, p.kill(syscall.SIGKILL))
 	}
 	p.start()

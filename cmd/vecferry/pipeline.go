@@ -242,12 +242,23 @@ func (p *pipeline) build(context.Context) (err error) {
 	return err
 }
 
+// copy starts the snapshot once the stream is there: what it writes into the
+// source's log before that is lost.
+func (p *pipeline) copy(ctx context.Context) error {
+	for p.capture.Status().ServerEnd == 0 {
+		if !lifecycle.Sleep(ctx, 20*time.Millisecond) {
+			return nil
+		}
+	}
+	return p.snapshot.Run(ctx)
+}
+
 // run works until ctx ends or a stage halts.
 func (p *pipeline) run(ctx context.Context) error {
 	return lifecycle.Group(ctx, p.log,
 		lifecycle.Service{Name: "capture", Run: p.capture.Run},
 		lifecycle.Service{Name: "sink", Run: p.sink.Run},
-		lifecycle.Service{Name: "snapshot", Run: p.snapshot.Run},
+		lifecycle.Service{Name: "snapshot", Run: p.copy},
 		lifecycle.Service{Name: "trimmer", Run: p.trim},
 		lifecycle.Service{Name: "probe", Run: p.probe.run},
 		lifecycle.Service{Name: "progress", Run: p.progress},

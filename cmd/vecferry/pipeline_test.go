@@ -14,6 +14,7 @@ import (
 
 	"github.com/vecferry/vecferry/internal/config"
 	"github.com/vecferry/vecferry/internal/testenv"
+	"github.com/vecferry/vecferry/sink/milvus"
 	"github.com/vecferry/vecferry/verify"
 )
 
@@ -43,8 +44,13 @@ type world struct {
 // pipeline for them.
 func newWorld(t *testing.T, version int, address string, ddl string, tables ...string) *world {
 	t.Helper()
-	db := testenv.Postgres(t, version)
-	w := &world{t: t, dsn: db.DSN, db: connect(t, db.DSN)}
+	return worldOn(t, testenv.Postgres(t, version).DSN, address, ddl, tables...)
+}
+
+// worldOn is newWorld in a given database.
+func worldOn(t *testing.T, dsn, address, ddl string, tables ...string) *world {
+	t.Helper()
+	w := &world{t: t, dsn: dsn, db: connect(t, dsn)}
 	w.exec(ddl)
 	yaml := fmt.Sprintf("version: 1\npipeline: p%d\npostgres: {dsn: %q}\nmilvus: {address: %q}\nlog: {embedded: {dir: %q}}\nhttp: {listen: \"127.0.0.1:0\"}\ntables:\n",
 		time.Now().UnixNano()%1e9, w.dsn, address, filepath.Join(t.TempDir(), "log"))
@@ -66,6 +72,20 @@ func connect(t *testing.T, dsn string) *pgx.Conn {
 	return c
 }
 
+// testLogger shows warnings only.
+func testLogger() *slog.Logger {
+	return slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelWarn}))
+}
+
+// target is a connection to Milvus of the test's own.
+func (w *world) target() *milvus.Client {
+	w.t.Helper()
+	p := &pipeline{cfg: w.cfg, log: slog.New(slog.DiscardHandler)}
+	require.NoError(w.t, p.openTarget(w.t.Context()))
+	w.t.Cleanup(p.close)
+	return p.target
+}
+
 func (w *world) exec(sql string, args ...any) {
 	w.t.Helper()
 	_, err := w.db.Exec(w.t.Context(), sql, args...)
@@ -75,8 +95,7 @@ func (w *world) exec(sql string, args ...any) {
 // start runs the pipeline until the returned stop, or w.stop, is called.
 func (w *world) start() {
 	w.t.Helper()
-	log := slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelInfo}))
-	p, err := open(w.t.Context(), w.cfg, log)
+	p, err := open(w.t.Context(), w.cfg, testLogger())
 	require.NoError(w.t, err)
 	ctx, cancel := context.WithCancel(w.t.Context())
 	done := make(chan error, 1)

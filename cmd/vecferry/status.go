@@ -90,10 +90,10 @@ type probe struct {
 	p       *pipeline
 	started time.Time
 
-	mu     sync.Mutex
-	slot   ReportSlot
-	log    ReportLog
-	rows   int64 // behind the applied batch
+	mu   sync.Mutex
+	slot ReportSlot
+	log  ReportLog
+	rows int64 // behind the applied batch
 }
 
 func newProbe(p *pipeline) *probe { return &probe{p: p, started: time.Now()} }

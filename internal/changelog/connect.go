@@ -17,6 +17,7 @@ import (
 const (
 	requestTimeout = 5 * time.Second  // one request to JetStream
 	ackTimeout     = 30 * time.Second // a published batch; a disk may stall that long
+	ackLate        = time.Second      // a published batch, until the log is asked for it
 	drainTimeout   = 5 * time.Second
 )
 

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"net/http"
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
@@ -128,6 +129,10 @@ func silent(err error) bool {
 		if errors.Is(err, e) {
 			return true
 		}
+	}
+	var api jetstream.JetStreamError
+	if errors.As(err, &api) && api.APIError() != nil { // "temporarily unavailable" and the like
+		return api.APIError().Code == http.StatusServiceUnavailable && !noRoom(err)
 	}
 	var n net.Error
 	return errors.As(err, &n)

@@ -35,11 +35,11 @@ type puller struct {
 	status  chan nats.Status
 	silence *time.Timer
 
-	pulls uint64
-	reply string // of the newest request
-	open  bool   // it is not finished
-	left  int    // messages that it may still bring
-	got   int    // messages that it brought
+	pulls  uint64
+	reply  string // of the newest request
+	open   bool   // it is not finished
+	got    int    // messages that it brought
+	expect int    // messages that it brings in all, as far as is known
 }
 
 func newPuller(nc *nats.Conn, stream string) (*puller, error) {
@@ -82,7 +82,7 @@ func (p *puller) request() error {
 	if err := p.nc.PublishRequest(p.subject, p.reply, body); err != nil {
 		return fmt.Errorf("pull from the change log: %w", err)
 	}
-	p.open, p.left, p.got = true, pullBatches, 0
+	p.open, p.got, p.expect = true, 0, pullBatches
 	p.silence.Reset(pullSilence)
 	return nil
 }
@@ -94,38 +94,31 @@ var (
 	errCut     = errors.New("the connection was cut")
 )
 
-// pullEnd says how a pull ended.
-type pullEnd int
+// headerLeft is on a status that ends a pull: the messages it does not bring.
+const headerLeft = "Nats-Pending-Messages"
 
-const (
-	pullGoesOn pullEnd = iota
-	pullOver
-	pullIdle // over, and it brought nothing
-)
-
-// take counts a received message. It reports whether it is a batch, and
-// whether the pull is over with it.
-func (p *puller) take(m *nats.Msg) (batch bool, end pullEnd, err error) {
+// take counts a received message and reports whether it is a batch. The status
+// that ends a pull may overtake the pull's last messages, when the server
+// replicates its deliveries first; so a pull is over by counting.
+func (p *puller) take(m *nats.Msg) (batch bool, err error) {
 	p.silence.Reset(pullSilence)
 	code := m.Header.Get(statusHeader)
 	switch {
 	case code == "" || len(m.Data) > 0:
 		p.got++
-		p.left--
-		if p.left == 0 {
-			p.open = false
-			return true, pullOver, nil
+		batch = true
+	case code == "100", m.Subject != p.reply: // a heartbeat, or the late end of an earlier pull
+		return false, nil
+	default:
+		left, err := strconv.Atoi(m.Header.Get(headerLeft))
+		if err != nil {
+			return false, fmt.Errorf("%w: status %s %s", errRefused, code, m.Header.Get("Description"))
 		}
-		return true, pullGoesOn, nil
-	case code == "100", m.Subject != p.reply: // "batch completed" comes behind the last message
-		return false, pullGoesOn, nil
+		p.expect = pullBatches - left
 	}
-	p.open = false
-	switch {
-	case code == "408" && p.got == 0:
-		return false, pullIdle, nil
-	case code == "408", code == "409" && p.got > 0: // 409: the limit of bytes, or a change of leader
-		return false, pullOver, nil
-	}
-	return false, pullOver, fmt.Errorf("%w: status %s %s", errRefused, code, m.Header.Get("Description"))
+	p.open = p.got < p.expect
+	return batch, nil
 }
+
+// empty reports whether the pull is over and brought nothing.
+func (p *puller) empty() bool { return !p.open && p.expect == 0 }

@@ -216,14 +216,13 @@ func (r *Reader) session(ctx context.Context) error {
 
 // receive handles one message of a pull.
 func (r *Reader) receive(ctx context.Context, p *puller, m *nats.Msg) error {
-	batch, end, err := p.take(m)
-	if err != nil {
+	batch, err := p.take(m)
+	switch {
+	case err != nil:
 		return err
-	}
-	if batch {
+	case batch:
 		return r.accept(ctx, m)
-	}
-	if end == pullIdle {
+	case p.empty():
 		return r.stuck(ctx)
 	}
 	return nil

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"strconv"
 	"sync"
+	"time"
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
@@ -22,7 +23,7 @@ const (
 )
 
 const (
-	maxInFlight  = 4       // batches published and not acknowledged
+	maxInFlight  = 4       // batches published and not acknowledged, in a stream without replicas
 	recycleBytes = 2 << 20 // larger buffers are left to the collector
 	epochCounter = "epoch"
 )
@@ -82,12 +83,16 @@ func (l *Log) NewWriter(ctx context.Context) (*Writer, error) {
 	if tail.Header.Epoch > epoch {
 		return nil, fmt.Errorf("epoch %d against %d: %w", epoch, tail.Header.Epoch, ErrFenced)
 	}
+	limit := maxInFlight
+	if l.changes.CachedInfo().Config.Replicas > 1 {
+		limit = 1 // see publish
+	}
 	ctx, cancel := context.WithCancelCause(ctx)
 	w := &Writer{
 		log: l, tail: tail, epoch: epoch, next: tail.Sequence + 1, total: tail.Header.Total, cancel: cancel,
-		slots: make(chan struct{}, maxInFlight),
-		queue: make(chan inFlight, maxInFlight),
-		free:  make(chan []byte, maxInFlight+1),
+		slots: make(chan struct{}, limit),
+		queue: make(chan inFlight, limit),
+		free:  make(chan []byte, limit+1),
 		acked: make(chan Ack, 1),
 		done:  make(chan struct{}),
 	}
@@ -136,7 +141,7 @@ func (w *Writer) Buffer() []byte {
 }
 
 // Append seals the batch with the writer's epoch and its number and publishes
-// it; it waits while 4 are in flight. The caller fills EndLSN, OpenLSN,
+// it; it waits while 4 are in flight, or 1 in a stream with replicas. The caller fills EndLSN, OpenLSN,
 // OpenChanges and CommitTime of h.
 //
 // With a nil error the builder's memory belongs to the writer: the next thing
@@ -195,7 +200,9 @@ func (w *Writer) publish(p inFlight) (jetstream.PubAckFuture, error) {
 	if w.Durable().Batch != h.Batch-1 {
 		// The batch before is not known to be stored, and a sequence says only
 		// that something is. If it was refused because another writer had that
-		// number, this one must not land behind the other's.
+		// number, this one must not land behind the other's. With replicas a
+		// server (2.15.2) that finds this expectation broken stops applying to
+		// the stream, so there the batch before must be stored first.
 		opts = append(opts, jetstream.WithExpectLastMsgID(messageID(h.Epoch, h.Batch-1)))
 	}
 	return w.log.js.PublishMsgAsync(msg, opts...)
@@ -209,13 +216,13 @@ func messageID(epoch, batch uint64) string {
 
 // Flush waits until everything appended is stored.
 func (w *Writer) Flush(ctx context.Context) error {
-	for taken := range maxInFlight {
+	for taken := range cap(w.slots) {
 		if err := w.takeSlot(ctx); err != nil {
 			w.giveSlots(taken)
 			return err
 		}
 	}
-	w.giveSlots(maxInFlight)
+	w.giveSlots(cap(w.slots))
 	return w.Err()
 }
 
@@ -256,23 +263,37 @@ func (w *Writer) collectAll(ctx context.Context) error {
 }
 
 // await waits for one acknowledgement. The client ends it after ackTimeout and
-// when the connection breaks.
+// when the connection breaks. One that is late may be lost, as it is when the
+// stream's leader changes; then the log itself is asked.
 func (w *Writer) await(ctx context.Context, p inFlight) error {
 	if p.err != nil {
 		return p.err
 	}
-	select {
-	case <-ctx.Done():
-		return context.Cause(ctx)
-	case err := <-p.future.Err():
-		return err
-	case ack := <-p.future.Ok():
-		if ack.Sequence != p.header.Batch || ack.Duplicate {
-			return recreated(fmt.Sprintf("batch %d was stored as message %d of stream %s, duplicate %v",
-				p.header.Batch, ack.Sequence, ack.Stream, ack.Duplicate), nil)
+	late := time.NewTicker(ackLate)
+	defer late.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		case err := <-p.future.Err():
+			return err
+		case ack := <-p.future.Ok():
+			return acknowledged(p, ack)
+		case <-late.C:
+			if h, err := w.log.Header(ctx, p.header.Batch); err == nil && h == p.header {
+				return nil
+			}
 		}
-		return nil
 	}
+}
+
+// acknowledged checks that the server stored the batch where it belongs.
+func acknowledged(p inFlight, ack *jetstream.PubAck) error {
+	if ack.Sequence != p.header.Batch || ack.Duplicate {
+		return recreated(fmt.Sprintf("batch %d was stored as message %d of stream %s, duplicate %v",
+			p.header.Batch, ack.Sequence, ack.Stream, ack.Duplicate), nil)
+	}
+	return nil
 }
 
 // stored counts a batch as durable and frees its memory and its slot.

@@ -29,22 +29,38 @@ func (c *Collection) Replace(ctx context.Context, w vecferry.Write) ([]vecferry.
 		return nil, err
 	}
 	pieces, rejected := c.plan(w)
-	var mu sync.Mutex
-	g, ctx := errgroup.WithContext(ctx)
+	o := &outcome{rejected: rejected}
+	g, lane := errgroup.WithContext(ctx)
 	g.SetLimit(c.lanes)
 	for _, p := range pieces {
-		g.Go(func() error {
-			refused, err := c.apply(ctx, p)
-			mu.Lock()
-			defer mu.Unlock()
-			rejected = append(rejected, refused...)
-			return err
-		})
+		g.Go(func() error { return c.apply(lane, p, o) })
 	}
 	if err := g.Wait(); err != nil {
 		return nil, err
 	}
-	return rejected, nil
+	if err := c.resolve(ctx, o); err != nil {
+		return nil, err
+	}
+	return o.rejected, nil
+}
+
+// outcome is what the lanes could not write.
+type outcome struct {
+	mu       sync.Mutex
+	rejected []vecferry.Rejected
+	suspects []piece // lone rows that were refused without a reason
+}
+
+func (o *outcome) suspect(p piece) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.suspects = append(o.suspects, p)
+}
+
+func (o *outcome) reject(r vecferry.Rejected) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.rejected = append(o.rejected, r)
 }
 
 // validate finds a Write that breaks its rules: a fault of the program.
@@ -81,6 +97,10 @@ type piece struct {
 	put   []vecferry.Row
 	fresh bool // nothing stands under the keys of put
 	doubt bool // an earlier request may still land
+	// before is how many inserts the server had taken when the piece, or the one that
+	// it was cut from, was first tried. If it took more since, it is not the server
+	// that is at fault.
+	before uint64
 }
 
 // plan cuts a write into pieces and takes out the rows that cannot be sent. Those
@@ -130,54 +150,75 @@ func (p piece) keys() []vecferry.Key {
 }
 
 // apply brings one piece home, in halves if the server refuses it as a whole.
-func (c *Collection) apply(ctx context.Context, p piece) ([]vecferry.Rejected, error) {
-	err := c.attempt(ctx, &p)
-	if !divisible(ctx, err) {
-		return nil, err
+func (c *Collection) apply(ctx context.Context, p piece, o *outcome) error {
+	if p.before == 0 {
+		p.before = c.retry.inserted()
 	}
-	if len(p.gone)+len(p.put) > 1 {
-		return c.applyHalves(ctx, p)
+	err := c.retry.do(ctx, task{name: c.name("write to"), divisible: true}, c.pair(&p))
+	if !divisible(ctx, err) {
+		return err
+	}
+	if n, g := len(p.put), len(p.gone); n+g > 1 {
+		first, second := p, p
+		first.gone, second.gone = p.gone[:g/2], p.gone[g/2:]
+		first.put, second.put = p.put[:n/2], p.put[n/2:]
+		if err := c.apply(ctx, first, o); err != nil {
+			return err
+		}
+		return c.apply(ctx, second, o)
 	}
 	var e *Error
 	errors.As(err, &e)
-	if len(p.put) == 0 {
-		return nil, haltError(c.name("delete a key from"), e)
+	switch {
+	case len(p.put) == 0:
+		return haltError(c.name("delete a key from"), e)
+	case e.Class == Ambiguous:
+		o.suspect(p)
+		return nil
 	}
-	return c.reject(ctx, p, e)
+	return c.reject(ctx, p, e, o)
 }
 
-func (c *Collection) applyHalves(ctx context.Context, p piece) ([]vecferry.Rejected, error) {
-	first, second := p, p
-	g, n := len(p.gone)/2, len(p.put)/2
-	first.gone, second.gone = p.gone[:g], p.gone[g:]
-	first.put, second.put = p.put[:n], p.put[n:]
-	rejected, err := c.apply(ctx, first)
-	if err != nil {
-		return rejected, err
+// resolve goes round the suspects until each stands, or the server has taken another
+// row since it refused this one. Before that nobody knows which is at fault.
+func (c *Collection) resolve(ctx context.Context, o *outcome) error {
+	suspects := o.suspects
+	for len(suspects) > 0 {
+		var rest []piece
+		for _, p := range suspects {
+			t := task{name: c.name("write a refused row to"), divisible: true}
+			atFault := func() bool { return c.retry.inserted() != p.before }
+			if len(suspects) == 1 {
+				t.hopeless = atFault // there is nothing else to try
+			}
+			err := c.retry.do(ctx, t, c.pair(&p))
+			if !divisible(ctx, err) {
+				if err != nil {
+					return err
+				}
+				continue
+			}
+			var e *Error
+			errors.As(err, &e)
+			if !atFault() {
+				rest = append(rest, p)
+			} else if err := c.reject(ctx, p, e, o); err != nil {
+				return err
+			}
+		}
+		suspects = rest
 	}
-	more, err := c.apply(ctx, second)
-	return append(rejected, more...), err
+	return nil
 }
 
 // reject hands a lone row back, once its key is known to be gone.
-func (c *Collection) reject(ctx context.Context, p piece, e *Error) ([]vecferry.Rejected, error) {
+func (c *Collection) reject(ctx context.Context, p piece, e *Error, o *outcome) error {
 	row := p.put[0]
-	if _, err := c.apply(ctx, piece{gone: []vecferry.Key{row.Key}, doubt: p.doubt}); err != nil {
-		return nil, err
+	if err := c.apply(ctx, piece{gone: []vecferry.Key{row.Key}, doubt: p.doubt}, o); err != nil {
+		return err
 	}
-	return []vecferry.Rejected{{Row: row, Err: c.layout.table.RowError(row.Key, "", "Milvus refuses the row: "+e.Reason)}}, nil
-}
-
-// attempt repeats the pair until it succeeds or must be divided. A lone row that is
-// refused without a reason is only given up once the server took other rows: else the
-// server may be at fault, not the row.
-func (c *Collection) attempt(ctx context.Context, p *piece) error {
-	t := task{name: c.name("write to"), divisible: true}
-	if len(p.gone)+len(p.put) == 1 {
-		before := c.retry.inserted()
-		t.hopeless = func() bool { return c.retry.inserted() != before }
-	}
-	return c.retry.do(ctx, t, c.pair(p))
+	o.reject(vecferry.Rejected{Row: row, Err: c.layout.table.RowError(row.Key, "", "Milvus refuses the row: "+e.Reason)})
+	return nil
 }
 
 // pair returns the delete and the insert of a piece as one thing to try. It notes in

@@ -52,7 +52,7 @@ type retrier struct {
 	failing int // requests that wait for their next attempt
 	trouble trouble
 	logged  time.Time
-	inserts uint64 // inserts that the server accepted
+	inserts uint64 // inserts that the server accepted, from 1
 }
 
 // trouble is why requests wait, from the first failure until none is failing.
@@ -66,7 +66,7 @@ func newRetrier(p Pace, log *slog.Logger) *retrier {
 	if log == nil {
 		log = slog.New(slog.DiscardHandler)
 	}
-	return &retrier{pace: p.withDefaults(), log: log}
+	return &retrier{pace: p.withDefaults(), log: log, inserts: 1}
 }
 
 // task is one request to repeat.
