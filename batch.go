@@ -220,6 +220,9 @@ func (r *BatchReader) change(c *Change) error {
 	if r.rest.bad {
 		return corruptf("batch %d is cut off", r.Header.Batch)
 	}
+	if r.next >= MaxRecords {
+		return corruptf("batch %d has more than %d changes", r.Header.Batch, MaxRecords)
+	}
 	oid, err := ParseMessage(raw, c)
 	if err != nil {
 		return err

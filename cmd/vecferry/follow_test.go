@@ -143,7 +143,7 @@ func TestHalts(t *testing.T) {
 			w.caughtUp()
 			w.stop()
 			c.harm(w)
-			p, err := open(t.Context(), w.cfg, testLogger())
+			p, err := open(t.Context(), w.cfg, testLogger(), startTime)
 			if err == nil {
 				t.Cleanup(p.close)
 				err = p.run(t.Context())
@@ -164,7 +164,7 @@ func TestForeignCollection(t *testing.T) {
 	first.caughtUp()
 	first.stop()
 	second := newWorld(t, 18, m.Address, ddl, "{source: docs, collection: "+m.Prefix+"docs}")
-	_, err := open(t.Context(), second.cfg, testLogger())
+	_, err := open(t.Context(), second.cfg, testLogger(), startTime)
 	var halt *vecferry.HaltError
 	require.True(t, errors.As(err, &halt), "%v", err)
 	require.Contains(t, halt.Error(), "did not write")

@@ -4,11 +4,11 @@ import (
 	"bytes"
 	"context"
 	"math/rand/v2"
-	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -24,7 +24,7 @@ type program struct {
 	t    *testing.T
 	file string
 	cmd  *exec.Cmd
-	log  bytes.Buffer
+	log  syncBuffer
 	done chan error
 }
 
@@ -32,20 +32,36 @@ type program struct {
 // ask for its status.
 func newProgram(t *testing.T, w *world) *program {
 	t.Helper()
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	require.NoError(t, err)
-	require.NoError(t, ln.Close())
-	w.cfg.HTTP.Listen = ln.Addr().String()
+	w.cfg.HTTP.Listen = freeAddress(t)
 	p := &program{t: t, file: filepath.Join(t.TempDir(), "vecferry.yaml")}
 	yaml := strings.Replace(w.yaml, "127.0.0.1:0\"", w.cfg.HTTP.Listen+"\"", 1)
 	require.NoError(t, os.WriteFile(p.file, []byte(yaml), 0o600))
 	t.Cleanup(func() {
 		p.kill(syscall.SIGKILL)
 		if t.Failed() {
-			t.Logf("the program's log ends with\n%s", p.log.String()[max(0, p.log.Len()-4000):])
+			t.Logf("the program's log ends with\n%s", p.text()[max(0, len(p.text())-4000):])
 		}
 	})
 	return p
+}
+
+// syncBuffer is read while the program writes.
+type syncBuffer struct {
+	mu sync.Mutex
+	b  bytes.Buffer
+}
+
+func (s *syncBuffer) Write(b []byte) (int, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.b.Write(b)
+}
+
+// text is the program's log so far.
+func (p *program) text() string {
+	p.log.mu.Lock()
+	defer p.log.mu.Unlock()
+	return p.log.b.String()
 }
 
 func (p *program) command(args ...string) *exec.Cmd {

@@ -24,6 +24,7 @@ import (
 type pipeline struct {
 	cfg      *config.Config
 	log      *slog.Logger
+	patience time.Duration // for servers that cannot be reached at the start
 	reg      *prometheus.Registry
 	source   *postgres.Source
 	target   *milvus.Client
@@ -38,8 +39,8 @@ type pipeline struct {
 
 // open connects to the servers, checks that they can do the job, and makes what
 // is missing: publication, log and collections. The slot is made by capture.
-func open(ctx context.Context, cfg *config.Config, log *slog.Logger) (_ *pipeline, err error) {
-	p := &pipeline{cfg: cfg, log: log, reg: newRegistry()}
+func open(ctx context.Context, cfg *config.Config, log *slog.Logger, patience time.Duration) (_ *pipeline, err error) {
+	p := &pipeline{cfg: cfg, log: log, patience: patience, reg: newRegistry()}
 	defer func() {
 		if err != nil {
 			p.close()
@@ -69,12 +70,9 @@ func (p *pipeline) close() {
 	}
 }
 
-// startTime is how long servers may take to come up.
-const startTime = 60 * time.Second
-
-// patient tries until a server can be reached, or startTime is over.
-func patient(ctx context.Context, log *slog.Logger, name string, try func(context.Context) error) error {
-	ctx, cancel := context.WithTimeout(ctx, startTime)
+// patient tries until a server can be reached, or the patience is over.
+func (p *pipeline) patient(ctx context.Context, name string, try func(context.Context) error) error {
+	ctx, cancel := context.WithTimeout(ctx, p.patience)
 	defer cancel()
 	wait := lifecycle.Backoff()
 	for {
@@ -83,7 +81,7 @@ func patient(ctx context.Context, log *slog.Logger, name string, try func(contex
 		if err == nil || !errors.As(err, &reach) || !reach.Unreachable() {
 			return err
 		}
-		log.Warn("cannot be reached yet, trying again", "server", name, "error", err)
+		p.log.Warn("cannot be reached yet, trying again", "server", name, "error", err)
 		if !lifecycle.Sleep(ctx, wait.NextBackOff()) {
 			return err
 		}
@@ -91,7 +89,7 @@ func patient(ctx context.Context, log *slog.Logger, name string, try func(contex
 }
 
 func (p *pipeline) openSource(ctx context.Context) error {
-	err := patient(ctx, p.log, "postgres", func(ctx context.Context) (err error) {
+	err := p.patient(ctx, "postgres", func(ctx context.Context) (err error) {
 		p.source, err = postgres.Open(ctx, sourceOptions(p.cfg.Postgres, p.cfg.Postgres.Connections+3))
 		return err
 	})
@@ -114,7 +112,7 @@ func (p *pipeline) openLog(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	return patient(ctx, p.log, "nats", func(ctx context.Context) (err error) {
+	return p.patient(ctx, "nats", func(ctx context.Context) (err error) {
 		p.changes, err = changelog.Open(ctx, o)
 		return err
 	})
@@ -125,7 +123,7 @@ func (p *pipeline) openTarget(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	return patient(ctx, p.log, "milvus", func(ctx context.Context) (err error) {
+	return p.patient(ctx, "milvus", func(ctx context.Context) (err error) {
 		p.target, err = milvus.Connect(ctx, o)
 		return err
 	})

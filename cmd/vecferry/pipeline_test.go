@@ -80,7 +80,7 @@ func testLogger() *slog.Logger {
 // target is a connection to Milvus of the test's own.
 func (w *world) target() *milvus.Client {
 	w.t.Helper()
-	p := &pipeline{cfg: w.cfg, log: slog.New(slog.DiscardHandler)}
+	p := &pipeline{cfg: w.cfg, log: slog.New(slog.DiscardHandler), patience: startTime}
 	require.NoError(w.t, p.openTarget(w.t.Context()))
 	w.t.Cleanup(p.close)
 	return p.target
@@ -95,7 +95,7 @@ func (w *world) exec(sql string, args ...any) {
 // start runs the pipeline until the returned stop, or w.stop, is called.
 func (w *world) start() {
 	w.t.Helper()
-	p, err := open(w.t.Context(), w.cfg, testLogger())
+	p, err := open(w.t.Context(), w.cfg, testLogger(), startTime)
 	require.NoError(w.t, err)
 	ctx, cancel := context.WithCancel(w.t.Context())
 	done := make(chan error, 1)
@@ -125,7 +125,7 @@ func (w *world) caughtUp() {
 func (w *world) equal() {
 	w.t.Helper()
 	ctx := w.t.Context()
-	p := &pipeline{cfg: w.cfg, log: slog.New(slog.DiscardHandler)}
+	p := &pipeline{cfg: w.cfg, log: slog.New(slog.DiscardHandler), patience: startTime}
 	defer p.close()
 	require.NoError(w.t, p.openSource(ctx))
 	require.NoError(w.t, p.openTarget(ctx))

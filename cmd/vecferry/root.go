@@ -31,6 +31,8 @@ func newRoot() *cobra.Command {
 		Short:         "Carries a live PostgreSQL + pgvector table into Milvus",
 		SilenceUsage:  true,
 		SilenceErrors: true,
+		Args:          args(cobra.NoArgs),
+		RunE:          help,
 	}
 	f := root.PersistentFlags()
 	f.StringVarP(&g.path, "config", "c", "vecferry.yaml", "configuration file")
@@ -42,6 +44,9 @@ func newRoot() *cobra.Command {
 	root.AddCommand(newRun(g), newStatus(g), newWait(g), newSlot(g), newConfig(g), newHealthcheck(g), newDemo(g), newVersion())
 	return root
 }
+
+// help is what a command does that has only subcommands.
+func help(cmd *cobra.Command, _ []string) error { return cmd.Help() }
 
 // args wraps an argument check, so that its errors are usage errors.
 func args(check cobra.PositionalArgs) cobra.PositionalArgs {
@@ -94,7 +99,7 @@ func newVersion() *cobra.Command {
 }
 
 func newConfig(g *globals) *cobra.Command {
-	cmd := &cobra.Command{Use: "config", Short: "Shows and checks the configuration"}
+	cmd := &cobra.Command{Use: "config", Short: "Shows and checks the configuration", Args: args(cobra.NoArgs), RunE: help}
 	var asJSON bool
 	show := &cobra.Command{
 		Use: "show", Short: "Prints every value with its source; secrets are masked", Args: args(cobra.NoArgs),

@@ -20,21 +20,27 @@ import (
 )
 
 func newRun(g *globals) *cobra.Command {
-	return &cobra.Command{
+	var patience time.Duration
+	cmd := &cobra.Command{
 		Use: "run", Short: "Copies the tables and follows them, until it is stopped", Args: args(cobra.NoArgs),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			c, err := g.load()
 			if err != nil {
 				return err
 			}
-			return runPipeline(cmd.Context(), c, newLogger(c.Logging))
+			return runPipeline(cmd.Context(), c, newLogger(c.Logging), patience)
 		},
 	}
+	cmd.Flags().DurationVar(&patience, "start-timeout", startTime, "how long servers that cannot be reached are tried at the start")
+	return cmd
 }
+
+// startTime is how long servers may take to come up.
+const startTime = time.Minute
 
 // runPipeline serves the HTTP address and runs the pipeline until ctx ends or a
 // stage halts.
-func runPipeline(ctx context.Context, c *config.Config, log *slog.Logger) error {
+func runPipeline(ctx context.Context, c *config.Config, log *slog.Logger, patience time.Duration) error {
 	srv, err := listen(ctx, c.HTTP.Listen)
 	if err != nil {
 		return err
@@ -46,7 +52,7 @@ func runPipeline(ctx context.Context, c *config.Config, log *slog.Logger) error 
 	g.Go(func() error { return srv.serve(work) })
 	g.Go(func() error {
 		defer cancel()
-		p, err := open(ctx, c, log)
+		p, err := open(ctx, c, log, patience)
 		if err != nil {
 			return startError(ctx, err)
 		}

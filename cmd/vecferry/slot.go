@@ -11,7 +11,7 @@ import (
 )
 
 func newSlot(g *globals) *cobra.Command {
-	cmd := &cobra.Command{Use: "slot", Short: "Works on the replication slot"}
+	cmd := &cobra.Command{Use: "slot", Short: "Works on the replication slot", Args: args(cobra.NoArgs), RunE: help}
 	var yes bool
 	drop := &cobra.Command{
 		Use: "drop", Short: "Drops the slot and the publication, so that Postgres keeps no WAL for this pipeline any more", Args: args(cobra.NoArgs),

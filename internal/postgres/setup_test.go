@@ -1,6 +1,7 @@
 package postgres
 
 import (
+	"context"
 	"fmt"
 	"testing"
 	"time"
@@ -65,7 +66,9 @@ func TestMarksDoNotWaitForStandbys(t *testing.T) {
 	db := testenv.Database(t, server)
 	db.Exec("ALTER DATABASE " + db.Name + " SET synchronous_commit = 'on'")
 	s := open(t, db.DSN)
-	_, err := s.Emit(t.Context(), "docs", vecferry.Mark{Kind: vecferry.Beat, Snapshot: "1:1:"})
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	_, err := s.Emit(ctx, "docs", vecferry.Mark{Kind: vecferry.Beat, Snapshot: "1:1:"})
 	require.NoError(t, err)
 }
 

@@ -66,7 +66,7 @@ func TestForeignDynamicField(t *testing.T) {
 		require.True(t, l.readDynamic(text, values), text)
 		require.True(t, want.Equal(values[2]), "%s read as %#v", text, values[2])
 	}
-	for _, text := range []string{``, `[]`, `{`, `{"a"`, `{"a":`, `{"a":1`, `{a:1}`, `{"a":1;}`, `{"a`, `{"a\`} {
+	for _, text := range []string{``, `[]`, `{`, `{"a"`, `{"a":`, `{"a":1`, `{a:1}`, `{"a`, `{"a\`} {
 		require.False(t, l.readDynamic(text, make([]vecferry.Value, 3)), text)
 	}
 }
