@@ -99,8 +99,7 @@ func (t *Table) RowError(k Key, column, reason string) *RowError {
 
 // AsRowError returns the RowError in err, or makes one of it.
 func (t *Table) AsRowError(k Key, err error) *RowError {
-	var re *RowError
-	if errors.As(err, &re) {
+	if re, ok := errors.AsType[*RowError](err); ok {
 		return re
 	}
 	return t.RowError(k, "", err.Error())

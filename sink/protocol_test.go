@@ -32,8 +32,6 @@ type world struct {
 	redone  int
 	unseen  int // of 4 commits stay invisible for a while
 	crashes int // of 4 runs crash
-	tainted int64
-	breach  int64
 }
 
 func newWorld(t *rapid.T, rules Rules) *world {
@@ -210,7 +208,6 @@ func (w *world) oracle() {
 	if w.sink.cp.Applied == 0 {
 		return
 	}
-	w.tainted = max(w.tainted, w.sink.tables[testOID].count.Tainted)
 	require.Zero(w.t, w.sink.tables[testOID].count.Breaches, "breaches")
 	want := w.rowsAt(w.sink.cp.Applied)
 	st := w.sink.cp.Tables[testOID]
@@ -265,12 +262,11 @@ func (l *fakeLog) changes(i int) int {
 
 // worker is one chunk attempt, as far as it is.
 type worker struct {
-	step    int
-	low     vecferry.Mark
-	copy    vecferry.Copy
-	rows    []vecferry.Row
-	high    vecferry.Mark
-	pending vecferry.LSN
+	step int
+	low  vecferry.Mark
+	copy vecferry.Copy
+	rows []vecferry.Row
+	high vecferry.Mark
 }
 
 // work moves one worker by one step, or kills it.

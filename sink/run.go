@@ -68,11 +68,6 @@ func (f *final) lay(from *final) {
 	}
 }
 
-// taint gives a key up: what stands under it is unknown.
-func (r *run) taint(k vecferry.Key, lsn vecferry.LSN) {
-	r.finals[k] = &final{lost: true, lsn: lsn}
-}
-
 // kill sends a key's row to the dead letters.
 func (r *run) kill(k vecferry.Key, err *vecferry.RowError, lsn vecferry.LSN) {
 	r.finals[k] = &final{dead: err, lsn: lsn}

@@ -25,7 +25,8 @@ func invoke(t *testing.T, args ...string) (stdout, stderr string, code int) {
 	cmd.Stderr = &errs
 	out, err := cmd.Output()
 	if err != nil {
-		require.IsType(t, &exec.ExitError{}, err)
+		exit := new(exec.ExitError)
+		require.ErrorAs(t, err, &exit)
 	}
 	return string(out), errs.String(), cmd.ProcessState.ExitCode()
 }
@@ -51,7 +52,8 @@ func freeAddress(t *testing.T) string {
 func TestMistakesOnTheCommandLine(t *testing.T) {
 	t.Parallel()
 	nobody := freeAddress(t)
-	file := configFile(t, "postgres://app:hunter2@"+nobody+"/app", nobody, freeAddress(t))
+	source := "postgres://app:hunter2@" + nobody + "/app"
+	file, away := configFile(t, source, nobody, freeAddress(t)), configFile(t, source, nobody, freeAddress(t))
 	bad := filepath.Join(t.TempDir(), "bad.yaml")
 	require.NoError(t, os.WriteFile(bad, []byte("version: 1\npipelin: x\n"), 0o600))
 	for name, c := range map[string]struct {
@@ -68,7 +70,7 @@ func TestMistakesOnTheCommandLine(t *testing.T) {
 		"wait for nothing":     {[]string{"wait", "-c", file}, exitUsage, "--caught-up"},
 		"status, nothing runs": {[]string{"status", "-c", file}, exitUnreachable, "no pipeline answers"},
 		"wait, nothing runs":   {[]string{"wait", "--caught-up", "-c", file}, exitUnreachable, "no pipeline answers"},
-		"Postgres is away":     {[]string{"run", "-c", file, "--start-timeout", "1s"}, exitUnreachable, "cannot be reached"},
+		"Postgres is away":     {[]string{"run", "-c", away, "--start-timeout", "1s"}, exitUnreachable, "cannot be reached"},
 		"slot, Postgres away":  {[]string{"slot", "drop", "-c", file}, exitUnreachable, "cannot be reached"},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"errors"
 	"fmt"
 	"testing"
 	"time"
@@ -166,7 +165,7 @@ func TestForeignCollection(t *testing.T) {
 	second := newWorld(t, 18, m.Address, ddl, "{source: docs, collection: "+m.Prefix+"docs}")
 	_, err := open(t.Context(), second.cfg, testLogger(), startTime)
 	var halt *vecferry.HaltError
-	require.True(t, errors.As(err, &halt), "%v", err)
+	require.ErrorAs(t, err, &halt)
 	require.Contains(t, halt.Error(), "did not write")
 }
 

@@ -82,10 +82,11 @@ func (s *server) pipeline() *pipeline {
 // with answers 503 while the pipeline starts.
 func (s *server) with(w http.ResponseWriter) *pipeline {
 	p := s.pipeline()
-	if p == nil {
-		http.Error(w, "starting: not connected to all servers yet", http.StatusServiceUnavailable)
+	if p != nil {
+		return p
 	}
-	return p
+	http.Error(w, errStarting.Error(), http.StatusServiceUnavailable)
+	return nil
 }
 
 func (s *server) ready(w http.ResponseWriter, _ *http.Request) {

@@ -85,7 +85,7 @@ func (p *program) kill(s os.Signal) int {
 		return 0
 	}
 	_ = p.cmd.Process.Signal(s)
-	<-p.done
+	require.NotErrorIs(p.t, <-p.done, exec.ErrNotFound)
 	code := p.cmd.ProcessState.ExitCode()
 	p.cmd = nil
 	return code

@@ -101,7 +101,7 @@ func (p *pipeline) progress(ctx context.Context) error {
 		}
 		copied = done
 		if r.State == "waiting" || r.State == "catching up" {
-			p.log.Info(r.State, "reason", r.Reason)
+			p.log.Info("not at the end of the stream", "state", r.State, "reason", r.Reason)
 		}
 	}
 	return nil

@@ -244,17 +244,20 @@ func newStatus(g *globals) *cobra.Command {
 	return cmd
 }
 
-// notRunning says that no pipeline answers on the HTTP address.
-type notRunning struct {
+// notRunningError says that no pipeline answers on the HTTP address.
+type notRunningError struct {
 	address string
 	err     error
 }
 
-func (e *notRunning) Error() string {
+func (e *notRunningError) Error() string {
 	return fmt.Sprintf("no pipeline answers on %s: %v; start it with vecferry run, or see http.listen in the configuration", e.address, e.err)
 }
-func (e *notRunning) Unwrap() error     { return e.err }
-func (e *notRunning) Unreachable() bool { return true }
+func (e *notRunningError) Unwrap() error     { return e.err }
+func (e *notRunningError) Unreachable() bool { return true }
+
+// errStarting says that the pipeline is there and not connected to its servers.
+var errStarting = errors.New("vecferry run is starting: it is not connected to all servers yet")
 
 func fetchStatus(ctx context.Context, c config.HTTP) (Report, error) {
 	var r Report
@@ -272,9 +275,12 @@ func callAPI(ctx context.Context, c config.HTTP, method, path string, out any) e
 	}
 	resp, err := http.DefaultClient.Do(req)
 	if err != nil {
-		return &notRunning{address, errors.Unwrap(err)}
+		return &notRunningError{address, errors.Unwrap(err)}
 	}
 	defer resp.Body.Close()
+	if resp.StatusCode == http.StatusServiceUnavailable {
+		return errStarting
+	}
 	if resp.StatusCode != http.StatusOK {
 		text, _ := io.ReadAll(io.LimitReader(resp.Body, 4096))
 		return fmt.Errorf("%s: %s: %s", address, resp.Status, strings.TrimSpace(string(text)))

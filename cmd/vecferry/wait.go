@@ -50,7 +50,11 @@ var errWaitOver = errors.New("the time for waiting is over")
 // waitTarget returns the position to wait for.
 func waitTarget(ctx context.Context, c config.HTTP, lsn string) (vecferry.LSN, error) {
 	var f Fence
-	if err := callAPI(ctx, c, http.MethodPost, "/api/v1/fence", &f); err != nil {
+	err := callAPI(ctx, c, http.MethodPost, "/api/v1/fence", &f)
+	for errors.Is(err, errStarting) && lifecycle.Sleep(ctx, 200*time.Millisecond) {
+		err = callAPI(ctx, c, http.MethodPost, "/api/v1/fence", &f)
+	}
+	if err != nil {
 		return 0, err
 	}
 	if lsn == "" {

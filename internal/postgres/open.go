@@ -110,7 +110,7 @@ func sessionSettings() map[string]string {
 		"extra_float_digits":                  "1",
 		"search_path":                         "",
 		"row_security":                        "off",
-		
+		"synchronous_commit":                  "local",
 		"statement_timeout":                   "0",
 		"lock_timeout":                        "0",
 		"idle_in_transaction_session_timeout": "0",

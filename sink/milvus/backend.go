@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"strconv"
-	"time"
 
 	"github.com/milvus-io/milvus-proto/go-api/v2/commonpb"
 	"github.com/milvus-io/milvus-proto/go-api/v2/milvuspb"
@@ -39,13 +38,7 @@ const (
 	methodDelete = "Delete"
 )
 
-// Limits of one request. A range is deleted by a query inside the server, which takes
-// as long as the range is wide.
-const (
-	callTimeout  = 60 * time.Second
-	rangeTimeout = 10 * time.Minute
-	countField   = "count(*)"
-)
+const countField = "count(*)"
 
 // remote is the Backend of a server. It uses the raw service of the wrapper: that
 // shares connection and credentials but keeps no schema and hides no status.
@@ -56,7 +49,7 @@ type remote struct {
 
 // Insert implements Backend.
 func (r *remote) Insert(ctx context.Context, rows []vecferry.Row) error {
-	ctx, cancel := context.WithTimeout(ctx, callTimeout)
+	ctx, cancel := context.WithTimeout(ctx, r.client.retry.pace.Call)
 	defer cancel()
 	reply, err := r.client.service().Insert(ctx, r.layout.insertRequest(rows))
 	if err != nil {
@@ -73,9 +66,9 @@ func (r *remote) Insert(ctx context.Context, rows []vecferry.Row) error {
 
 // Delete implements Backend.
 func (r *remote) Delete(ctx context.Context, s Selection) error {
-	limit := callTimeout
+	limit := r.client.retry.pace.Call
 	if s.Keys == nil {
-		limit = rangeTimeout
+		limit *= 10 // the server queries first, which takes as long as the range is wide
 	}
 	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
@@ -102,7 +95,7 @@ func (r *remote) Query(ctx context.Context, q Query) ([]vecferry.Row, error) {
 			{Key: "reduce_stop_for_best", Value: "true"},
 		}
 	}
-	ctx, cancel := context.WithTimeout(ctx, callTimeout)
+	ctx, cancel := context.WithTimeout(ctx, r.client.retry.pace.Call)
 	defer cancel()
 	reply, err := r.client.service().Query(ctx, req)
 	if err != nil {
@@ -117,7 +110,7 @@ func (r *remote) Count(ctx context.Context, s Selection) (int64, error) {
 	if s.Keys != nil || s.Range != vecferry.Everything() {
 		expr = r.layout.expression(s)
 	}
-	ctx, cancel := context.WithTimeout(ctx, callTimeout)
+	ctx, cancel := context.WithTimeout(ctx, r.client.retry.pace.Call)
 	defer cancel()
 	reply, err := r.client.service().Query(ctx, r.request(expr, []string{countField}))
 	if err != nil {

@@ -22,6 +22,7 @@ type Pace struct {
 	NotLoaded time.Duration // how long a collection may stay not loaded, 2 min
 	Tries     int           // of an ambiguous request before it is divided, 4
 	LogEvery  time.Duration // while it goes on failing, 30 s
+	Call      time.Duration // how long a request may take, 1 min; the deletion of a range ten times as long
 }
 
 func (p Pace) withDefaults() Pace {
@@ -37,6 +38,7 @@ func (p Pace) withDefaults() Pace {
 	def(&p.Settle, time.Second)
 	def(&p.NotLoaded, 2*time.Minute)
 	def(&p.LogEvery, 30*time.Second)
+	def(&p.Call, time.Minute)
 	if p.Tries == 0 {
 		p.Tries = 4
 	}

@@ -40,7 +40,7 @@ func (c *Collection) Search(ctx context.Context, vector []float32, k, ef int, fi
 // Search implements searcher.
 func (r *remote) Search(ctx context.Context, vector []float32, k, ef int, filter string) ([]Hit, error) {
 	t := r.layout.table
-	ctx, cancel := context.WithTimeout(ctx, callTimeout)
+	ctx, cancel := context.WithTimeout(ctx, r.client.retry.pace.Call)
 	defer cancel()
 	results, err := r.client.conn().Search(ctx, t.Collection, nil, filter, nil,
 		[]entity.Vector{entity.FloatVector(vector)}, t.VectorField().Name, entity.MetricType(t.Index.Metric), k,

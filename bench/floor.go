@@ -1,0 +1,158 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"sort"
+	"sync/atomic"
+	"time"
+
+	"github.com/milvus-io/milvus-sdk-go/v2/client"
+	"github.com/milvus-io/milvus-sdk-go/v2/entity"
+	"golang.org/x/sync/errgroup"
+)
+
+// cell is one way to write with the SDK.
+type cell struct {
+	verb  string
+	batch int
+	lanes int
+}
+
+func (c cell) String() string { return fmt.Sprintf("%s, %d rows × %d lanes", c.verb, c.batch, c.lanes) }
+
+const (
+	verbInsert  = "insert"
+	verbUpsert  = "upsert"
+	verbReplace = "delete + insert"
+)
+
+// cells crosses verbs with the batch sizes and lanes that are worth a try.
+func cells(verbs ...string) []cell {
+	var out []cell
+	for _, verb := range verbs {
+		for _, batch := range []int{1000, 2000} {
+			for _, lanes := range []int{1, 2, 4} {
+				out = append(out, cell{verb: verb, batch: batch, lanes: lanes})
+			}
+		}
+	}
+	return out
+}
+
+// parcel is one request's worth of rows, made ready before the clock starts.
+type parcel struct {
+	keys    []int64
+	columns []entity.Column
+	title   int // of a scalar update
+}
+
+func parcels(v *vectors, rows []row, size int) []parcel {
+	var out []parcel
+	for part := range slices.Chunk(rows, size) {
+		out = append(out, parcel{keys: keysOf(part), columns: columns(v, part), title: part[0].title})
+	}
+	return out
+}
+
+// write sends parcels over the lanes of a cell; before is nil, or prepares what a
+// parcel writes.
+func (b *bench) write(ctx context.Context, conns []client.Client, collection string, c cell, all []parcel,
+	before func(context.Context, client.Client, *parcel) error) error {
+	var turn atomic.Uint32
+	g, ctx := errgroup.WithContext(ctx)
+	g.SetLimit(c.lanes)
+	for i := range all {
+		g.Go(func() error {
+			conn, p := conns[int(turn.Add(1))%len(conns)], all[i]
+			if before != nil {
+				if err := before(ctx, conn, &p); err != nil {
+					return err
+				}
+			}
+			return writeParcel(ctx, conn, collection, c.verb, p)
+		})
+	}
+	return g.Wait()
+}
+
+func writeParcel(ctx context.Context, conn client.Client, collection, verb string, p parcel) (err error) {
+	switch verb {
+	case verbUpsert:
+		_, err = conn.Upsert(ctx, collection, "", p.columns...)
+	case verbReplace:
+		if err := conn.Delete(ctx, collection, "", among(p.keys)); err != nil {
+			return fmt.Errorf("delete from %s: %w", collection, err)
+		}
+		_, err = conn.Insert(ctx, collection, "", p.columns...)
+	default:
+		_, err = conn.Insert(ctx, collection, "", p.columns...)
+	}
+	if err != nil {
+		return fmt.Errorf("write to %s: %w", collection, err)
+	}
+	return nil
+}
+
+// errShape means that the SDK gave something else than was asked for.
+var errShape = errors.New("a read gives other columns than it was asked for")
+
+// readBack returns what makes a whole row of a scalar update: it reads the entities
+// under the keys of a parcel, with vectors, and lays the new title over them.
+func readBack(collection string, dim int) func(context.Context, client.Client, *parcel) error {
+	return func(ctx context.Context, conn client.Client, p *parcel) error {
+		found, err := conn.Query(ctx, collection, nil, among(p.keys), []string{"id", "title", "v", "$meta"},
+			client.WithSearchQueryConsistencyLevel(entity.ClStrong))
+		if err != nil {
+			return fmt.Errorf("read from %s: %w", collection, err)
+		}
+		ids, ok1 := found.GetColumn("id").(*entity.ColumnInt64)
+		metas, ok2 := found.GetColumn("$meta").(*entity.ColumnJSONBytes)
+		embeddings, ok3 := found.GetColumn("v").(*entity.ColumnFloatVector)
+		if !ok1 || !ok2 || !ok3 || ids.Len() != len(p.keys) {
+			return errShape
+		}
+		titles := make([]string, ids.Len())
+		for i, id := range ids.Data() {
+			titles[i] = titleOf(id, p.title)
+		}
+		p.columns = assemble(ids.Data(), titles, metas.Data(), dim, embeddings.Data())
+		return nil
+	}
+}
+
+// calibrationRows are what each cell is tried with before the rounds.
+const calibrationRows = 8000
+
+// calibrate tries every cell once, the better half a second time, and returns the
+// fastest. The slice of rows for a try is given by its number.
+func (b *bench) calibrate(ctx context.Context, all []cell, try func(context.Context, cell, int) (time.Duration, error)) (cell, error) {
+	took := make(map[cell]time.Duration)
+	n := 0
+	round := func(cells []cell) error {
+		for _, c := range cells {
+			d, err := try(ctx, c, n)
+			if err != nil {
+				return fmt.Errorf("%s: %w", c, err)
+			}
+			n, took[c] = n+1, took[c]+d
+		}
+		return nil
+	}
+	if err := round(all); err != nil {
+		return cell{}, err
+	}
+	best := slices.Clone(all)
+	sort.SliceStable(best, func(i, j int) bool { return took[best[i]] < took[best[j]] })
+	best = best[:(len(best)+1)/2]
+	if err := round(best); err != nil {
+		return cell{}, err
+	}
+	sort.SliceStable(best, func(i, j int) bool { return took[best[i]] < took[best[j]] })
+	for _, c := range best {
+		b.say("  floor %-36s %6.0f rows/s", c, 2*float64(min(calibrationRows, b.rows))/took[c].Seconds())
+	}
+	return best[0], nil
+}
