@@ -40,8 +40,6 @@ type event struct {
 	sent       [4]bool // of row's columns
 	xid        vecferry.XID
 	truncates  []uint32
-	isMark     bool
-	insideText string
 }
 
 // batch is what the sink was given under a number.
@@ -381,6 +379,8 @@ func (o *oracle) checkKey(t *vecferry.Table, st *vecferry.TableState, k vecferry
 	switch {
 	case state == vecferry.Dead && !want.bad():
 		fault = "is in the dead letters"
+	case state == vecferry.Live && want.bad() && want.vec != 0:
+		fault = "is not in the dead letters"
 	case state == vecferry.Dead || !there || want.vec == 0 || want.bad():
 		if len(have) > 0 {
 			fault = "must not be there"
