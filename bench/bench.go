@@ -12,6 +12,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 	"github.com/milvus-io/milvus-sdk-go/v2/client"
+	"github.com/milvus-io/milvus-sdk-go/v2/entity"
 
 	"github.com/vecferry/vecferry/internal/testenv"
 )
@@ -30,8 +31,10 @@ type bench struct {
 	db     *pgx.Conn
 	conns  []client.Client // of the floors, two as vecferry has
 	procs  procs
-	rows_  *vectors // made once
+	made   *vectors // by vectors, once
+	shapes map[int]*entity.Schema
 
+	skipped string     // why the plain script has no figures
 	live    *liveWorld // shared by stream, scalar and latency
 	ended   []func() error
 	figures []figure
@@ -56,7 +59,7 @@ func (b *bench) close() {
 
 // open builds vecferry and starts the servers.
 func (b *bench) open(ctx context.Context) error {
-	b.begun, b.started = time.Now(), loadNow()
+	b.begun, b.started, b.shapes = time.Now(), loadNow(), make(map[int]*entity.Schema)
 	dir, err := os.MkdirTemp("", "vecferry-bench-")
 	if err != nil {
 		return fmt.Errorf("bench folder: %w", err)
@@ -127,11 +130,11 @@ func (b *bench) build(ctx context.Context) error {
 
 // vectors returns the rows of the run; growth makes its own.
 func (b *bench) vectors() *vectors {
-	if b.rows_ == nil {
+	if b.made == nil {
 		b.say("making %d unit vectors of %d dimensions", b.rows, b.dim)
-		b.rows_ = newVectors(b.rows, b.dim)
+		b.made = newVectors(b.rows, b.dim)
 	}
-	return b.rows_
+	return b.made
 }
 
 // exec runs one statement.

@@ -21,7 +21,9 @@ type cell struct {
 	lanes int
 }
 
-func (c cell) String() string { return fmt.Sprintf("%s, %d rows × %d lanes", c.verb, c.batch, c.lanes) }
+func (c cell) String() string {
+	return fmt.Sprintf("%s, %d rows × %d lanes", c.verb, c.batch, c.lanes)
+}
 
 const (
 	verbInsert  = "insert"

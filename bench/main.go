@@ -18,20 +18,19 @@ import (
 
 // options are the flags.
 type options struct {
-	cases     []string
-	rows      int
-	rounds    int
-	dim       int
-	out       string
-	profile   string
-	peers     bool
-	verbose   bool
-	sizes     []int
-	txnRows   int
-	latency   time.Duration
-	commits   int
-	config    []string
-	milvusMiB int
+	cases   []string
+	rows    int
+	rounds  int
+	dim     int
+	out     string
+	profile string
+	peers   bool
+	verbose bool
+	sizes   []int
+	txnRows int
+	latency time.Duration
+	commits int
+	config  []string
 }
 
 // standard are the cases of a run without -case; the others take long.

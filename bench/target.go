@@ -190,8 +190,11 @@ func compare(collection string, found client.ResultSet, v *vectors, want map[int
 	ids, ok1 := found.GetColumn("id").(*entity.ColumnInt64)
 	titles, ok2 := found.GetColumn("title").(*entity.ColumnVarChar)
 	embeddings, ok3 := found.GetColumn("v").(*entity.ColumnFloatVector)
-	if !ok1 || !ok2 || !ok3 || ids.Len() != len(want) {
-		return fmt.Errorf("%s: %d of %d sampled rows found", collection, found.ResultCount, len(want))
+	if !ok1 || !ok2 || !ok3 {
+		return fmt.Errorf("%s: %w", collection, errShape)
+	}
+	if ids.Len() != len(want) {
+		return fmt.Errorf("%s: %d of %d sampled rows found", collection, ids.Len(), len(want))
 	}
 	for i, id := range ids.Data() {
 		r := want[id]

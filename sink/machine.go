@@ -18,13 +18,15 @@ type Decoder interface {
 
 // A half is what one change does to one key. A key change has two halves.
 type half struct {
-	key  vecferry.Key
-	row  vecferry.Row // empty if delete
-	del  bool
-	bad  *vecferry.RowError // the row cannot be decoded
-	from *final             // where absent values come from, nil for what stands under key
-	tx   vecferry.Tx
-	lsn  vecferry.LSN
+	key vecferry.Key
+	row vecferry.Row // empty if delete
+	del bool
+	// arrives says that the change put a row under a key that had none.
+	arrives bool
+	bad     *vecferry.RowError // the row cannot be decoded
+	from    *final             // where absent values come from, nil for what stands under key
+	tx      vecferry.Tx
+	lsn     vecferry.LSN
 
 	truncate bool         // a TRUNCATE, held back
 	moves    bool         // a key change inside one chunk, held back whole
@@ -109,7 +111,7 @@ func (m *machine) change(c *vecferry.Change, d Decoder) error {
 		m.count.Dropped++
 		return nil // the commonest case during a copy; the row need not be decoded
 	}
-	h := half{key: keys.key, del: c.Op == vecferry.OpDelete, tx: c.Tx, lsn: c.LSN}
+	h := half{key: keys.key, del: c.Op == vecferry.OpDelete, arrives: c.Op == vecferry.OpInsert || keys.moved, tx: c.Tx, lsn: c.LSN}
 	if err := m.decode(&h, c, d); err != nil {
 		return err
 	}
@@ -220,9 +222,8 @@ func (m *machine) revive(h half) {
 	case h.del, h.row.Complete():
 		m.set(vecferry.Only(h.key), vecferry.Live)
 		m.apply(h)
-	default:
-		m.count.Tainted++
-		m.set(vecferry.Only(h.key), vecferry.Todo)
+	default: // over what the run has for it so far: it may have failed again
+		m.run.become(h.key, &final{lost: true, lsn: h.lsn})
 	}
 }
 
@@ -240,7 +241,8 @@ func (m *machine) apply(h half) {
 			from = m.run.at(h.key, len(m.table.Fields))
 			m.witness(h.row, from)
 		}
-		m.run.put(h.row, from, h.lsn)
+		// In a redo the first try may have put the row already.
+		m.run.put(h.row, from, h.arrives && !m.replay, h.lsn)
 	}
 }
 

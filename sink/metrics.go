@@ -67,7 +67,7 @@ func (m *Metrics) read(collection string, o ops) {
 }
 
 func (m *Metrics) wrote(collection string, o *outcome) {
-	m.rows.WithLabelValues(collection, "put").Add(float64(len(o.write.Put)))
+	m.rows.WithLabelValues(collection, "put").Add(float64(o.write.Rows()))
 	m.rows.WithLabelValues(collection, "delete").Add(float64(len(o.write.Delete)))
 	m.dead.WithLabelValues(collection).Add(float64(len(o.dead)))
 }

@@ -290,11 +290,13 @@ func (f *fakeTarget) Replace(_ context.Context, w vecferry.Write) ([]vecferry.Re
 		}
 		delete(f.entities, k)
 	}
-	for _, r := range w.Put {
+	for i, r := range slices.Concat(w.Put, w.New) {
 		if err := f.step(); err != nil {
 			return nil, err
 		}
-		delete(f.entities, r.Key)
+		if i < len(w.Put) {
+			delete(f.entities, r.Key)
+		}
 		if err := f.step(); err != nil {
 			return nil, err
 		}

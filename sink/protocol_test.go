@@ -30,8 +30,7 @@ type world struct {
 	applied []int // by batch: transactions complete in the log up to it
 	serial  int
 	redone  int
-	unseen  int // of 4 commits stay invisible for a while
-	crashes int // of 4 runs crash
+	profile
 }
 
 func newWorld(t *rapid.T, rules Rules) *world {
@@ -424,11 +423,22 @@ func (w *world) atRest() bool {
 	return idle && w.sink.cp.Tables[testOID].AllLive()
 }
 
+// profile is what a history has much of.
+type profile struct {
+	unseen  int  // of 4 commits stay invisible for a while
+	crashes int  // of 4 runs crash
+	copied  bool // everything is live at the start
+}
+
+func anyProfile(t *rapid.T) profile {
+	return profile{rapid.IntRange(0, 3).Draw(t, "unseen"), rapid.IntRange(0, 3).Draw(t, "crashes"), rapid.Bool().Draw(t, "copied before")}
+}
+
 // drive runs random steps, then finishes.
-func drive(t *rapid.T, rules Rules) *world {
+func drive(t *rapid.T, rules Rules, p profile) *world {
 	w := newWorld(t, rules)
-	w.unseen, w.crashes = rapid.IntRange(0, 3).Draw(t, "unseen"), rapid.IntRange(0, 3).Draw(t, "crashes")
-	if rapid.Bool().Draw(t, "copied before") {
+	w.profile = p
+	if p.copied {
 		w.finish()
 	}
 	for range rapid.IntRange(20, 120).Draw(t, "steps") {
@@ -456,7 +466,7 @@ func TestLiveRangesEqualTheSource(t *testing.T) {
 	t.Parallel()
 	var redone, chunks, tainted int
 	rapid.Check(t, func(t *rapid.T) {
-		w := drive(t, Protocol{})
+		w := drive(t, Protocol{}, anyProfile(t))
 		redone += w.redone
 		chunks += int(w.sink.cp.Tables[testOID].Chunks)
 		tainted += int(w.sink.cp.Tables[testOID].Taints)

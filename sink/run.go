@@ -15,9 +15,11 @@ type final struct {
 	// of row come from; hasBase is false for a whole row.
 	base    vecferry.Key
 	hasBase bool
-	lost    bool               // the base cannot be known: the key is tainted
-	dead    *vecferry.RowError // the row cannot be held by the target
-	lsn     vecferry.LSN       // of the last change, for a dead letter
+	// fresh says that nothing stood under the key before the run.
+	fresh bool
+	lost  bool               // the base cannot be known: the key is tainted
+	dead  *vecferry.RowError // the row cannot be held by the target
+	lsn   vecferry.LSN       // of the last change, for a dead letter
 }
 
 // run collapses the changes of one table to one final state per key. It knows
@@ -41,19 +43,27 @@ func (r *run) at(k vecferry.Key, width int) *final {
 	return &final{base: k, hasBase: true, row: vecferry.Row{Key: k, Values: make([]vecferry.Value, width)}}
 }
 
+// become makes f what a key comes to.
+func (r *run) become(k vecferry.Key, f *final) {
+	if before := r.finals[k]; before != nil {
+		f.fresh = before.fresh
+	}
+	r.finals[k] = f
+}
+
 // delete leaves nothing under a key.
 func (r *run) delete(k vecferry.Key, lsn vecferry.LSN) {
-	r.finals[k] = &final{deleted: true, lsn: lsn}
+	r.become(k, &final{deleted: true, lsn: lsn})
 }
 
 // put lays a row over what stood under from, which is the row's own key or, in
-// a key change, the old one.
-func (r *run) put(row vecferry.Row, from *final, lsn vecferry.LSN) {
-	f := &final{row: row, lsn: lsn}
+// a key change, the old one. A row that arrives takes a key that is free.
+func (r *run) put(row vecferry.Row, from *final, arrives bool, lsn vecferry.LSN) {
+	f := &final{row: row, fresh: arrives, lsn: lsn}
 	if !row.Complete() {
 		f.lay(from)
 	}
-	r.finals[row.Key] = f
+	r.become(row.Key, f)
 }
 
 // lay takes the absent values of f from what stood before it.
@@ -70,7 +80,7 @@ func (f *final) lay(from *final) {
 
 // kill sends a key's row to the dead letters.
 func (r *run) kill(k vecferry.Key, err *vecferry.RowError, lsn vecferry.LSN) {
-	r.finals[k] = &final{dead: err, lsn: lsn}
+	r.become(k, &final{dead: err, lsn: lsn})
 }
 
 // forget drops what was decided for the keys of some ranges: somebody else

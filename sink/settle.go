@@ -80,7 +80,9 @@ func (m *machine) settle(bases map[vecferry.Key]vecferry.Row, check func(vecferr
 		case f.dead != nil:
 			m.bury(out, k, f)
 		case f.deleted, f.isNull(m.table):
-			out.write.Delete = append(out.write.Delete, k)
+			if !f.fresh {
+				out.write.Delete = append(out.write.Delete, k)
+			}
 		default:
 			m.putOrBury(out, k, f, check)
 		}
@@ -130,6 +132,10 @@ func (m *machine) putOrBury(out *outcome, k vecferry.Key, f *final, check func(v
 	if err := check(f.row); err != nil {
 		f.dead = m.table.AsRowError(k, err)
 		m.bury(out, k, f)
+		return
+	}
+	if f.fresh {
+		out.write.New = append(out.write.New, f.row)
 		return
 	}
 	out.write.Put = append(out.write.Put, f.row)

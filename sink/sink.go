@@ -28,8 +28,9 @@ type Target interface {
 
 // Message is one batch of the change log.
 type Message struct {
-	Batch uint64
-	Data  []byte
+	Batch   uint64
+	Changes int // in it
+	Data    []byte
 }
 
 // Reader reads the change log in order, without gaps.
@@ -93,7 +94,7 @@ type Options struct {
 	Logger      *slog.Logger
 	Metrics     *Metrics
 	Rules       Rules // Protocol if nil
-	MaxRunBytes int   // of the batches of one run; 32 MiB if 0
+	MaxRunBytes int   // of the rows of one run, if it has more than one batch; 32 MiB if 0
 }
 
 // Sink applies the change log of one pipeline.
@@ -234,7 +235,7 @@ func (s *Sink) next(ctx, work context.Context, r Reader) error {
 
 // gather takes what is there already, up to the size of a run.
 func (s *Sink) gather(ctx context.Context, r Reader, first Message) ([]Message, error) {
-	batches, size := []Message{first}, len(first.Data)
+	batches, size := []Message{first}, s.weight(first)
 	for size < s.o.MaxRunBytes {
 		m, ok, err := r.Next(ctx, false)
 		if err != nil {
@@ -243,9 +244,19 @@ func (s *Sink) gather(ctx context.Context, r Reader, first Message) ([]Message, 
 		if !ok {
 			break
 		}
-		batches, size = append(batches, m), size+len(m.Data)
+		batches, size = append(batches, m), size+s.weight(m)
 	}
 	return batches, nil
+}
+
+// weight is what a batch costs in memory: each of its changes may turn out to
+// be a whole row, most of which is its vector.
+func (s *Sink) weight(m Message) int {
+	row := 0
+	for _, t := range s.o.Tables {
+		row = max(row, 512+4*t.Table.VectorField().Dim)
+	}
+	return max(len(m.Data), m.Changes*row)
 }
 
 // apply is one run. When it returns an error the run is open, and is redone.
@@ -305,7 +316,7 @@ func (s *Sink) settle(ctx context.Context, t *tableSink) error {
 			return err
 		}
 	}
-	if len(out.write.Delete)+len(out.write.Put) > 0 {
+	if len(out.write.Delete)+out.write.Rows() > 0 {
 		rejected, err := t.target.Replace(ctx, out.write)
 		if err != nil {
 			return err

@@ -279,14 +279,14 @@ func (g *Chunk) checkRows(t *table) {
 func (s *Snapshot) write(ctx context.Context, c *chunk, held *vecferry.Copy, got *Chunk) error {
 	ctx, stop := lifecycle.Grace(ctx, settleTime)
 	defer stop()
-	w := vecferry.Write{Put: got.Rows, Fresh: true}
+	w := vecferry.Write{New: got.Rows}
 	if err := errors.Join(s.stillHeld(c), s.at(StepClear)); err != nil {
 		return err
 	}
 	switch {
 	case held.Virgin:
 	case c.singles: // one call, rather than one for each key
-		w.Fresh, w.Delete = false, missing(c.ranges, got.Rows)
+		w = vecferry.Write{Put: got.Rows, Delete: missing(c.ranges, got.Rows)}
 	default:
 		for _, r := range c.ranges {
 			if err := c.table.target.Clear(ctx, r); err != nil {

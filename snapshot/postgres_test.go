@@ -75,7 +75,7 @@ func (c *collection) Replace(_ context.Context, w vecferry.Write) ([]vecferry.Re
 	for _, k := range w.Delete {
 		delete(c.rows, k)
 	}
-	for _, r := range w.Put {
+	for _, r := range slices.Concat(w.Put, w.New) {
 		c.rows[r.Key] = r
 	}
 	return nil, nil

@@ -75,7 +75,7 @@ func (w *world) Clear(_ context.Context, r vecferry.Range) error {
 // Replace implements snapshot.Target.
 func (w *world) Replace(_ context.Context, wr vecferry.Write) ([]vecferry.Rejected, error) {
 	var rs []vecferry.Range
-	for _, r := range wr.Put {
+	for _, r := range slices.Concat(wr.Put, wr.New) {
 		rs = append(rs, vecferry.Only(r.Key))
 	}
 	for _, k := range wr.Delete {
@@ -91,7 +91,7 @@ func (w *world) Replace(_ context.Context, wr vecferry.Write) ([]vecferry.Reject
 		delete(w.target, k)
 	}
 	var out []vecferry.Rejected
-	for _, r := range wr.Put {
+	for i, r := range slices.Concat(wr.Put, wr.New) {
 		if fail && w.chance(0.5) {
 			continue
 		}
@@ -102,7 +102,7 @@ func (w *world) Replace(_ context.Context, wr vecferry.Write) ([]vecferry.Reject
 			out = append(out, vecferry.Rejected{Row: r, Err: w.table.RowError(r.Key, "embedding", "refused")})
 			continue
 		}
-		if _, there := w.target[r.Key]; there && wr.Fresh {
+		if _, there := w.target[r.Key]; there && i >= len(wr.Put) {
 			w.breach("duplicate entity of %d", r.Key.Int())
 		}
 		w.target[r.Key] = v

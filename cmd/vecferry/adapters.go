@@ -109,7 +109,7 @@ func (r sinkReader) Next(ctx context.Context, block bool) (sink.Message, bool, e
 	if err != nil {
 		return sink.Message{}, false, err
 	}
-	return sink.Message{Batch: m.Batch, Data: m.Data}, true, nil
+	return sink.Message{Batch: m.Batch, Changes: int(m.Header.Changes), Data: m.Data}, true, nil
 }
 
 // Applied reports progress; losing it is harmless, the checkpoint is the truth.

@@ -16,7 +16,7 @@ import (
 // Time limits of the connection.
 const (
 	requestTimeout = 5 * time.Second  // one request to JetStream
-	ackTimeout     = 30 * time.Second // a published batch; a disk may stall that long
+	ackTimeout     = 10 * time.Second // a published batch, or it was lost with a leader; a slow disk is no harm
 	ackLate        = time.Second      // a published batch, until the log is asked for it
 	drainTimeout   = 5 * time.Second
 )

@@ -157,7 +157,13 @@ func (c *cuts) happened() {
 func (l *Log) ID() string { return l.id }
 
 // MaxBatch returns the bytes that a batch, a value or a dead letter may have.
-func (l *Log) MaxBatch() int { return int(min(l.nc.MaxPayload(), maxPayload)) - headerMargin }
+func (l *Log) MaxBatch() int {
+	limit := min(l.nc.MaxPayload(), maxPayload)
+	if own := int64(l.changes.CachedInfo().Config.MaxMsgSize); own > 0 {
+		limit = min(limit, own)
+	}
+	return int(limit) - headerMargin
+}
 
 // Info is what the change log holds.
 type Info struct {

@@ -5,6 +5,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 	"github.com/stretchr/testify/require"
 
@@ -261,4 +262,59 @@ func TestAckListForgetsWhatIsOld(t *testing.T) {
 	require.Empty(t, a.upTo(1))
 	require.Equal(t, "r", a.upTo(maxAcks+10))
 	require.Empty(t, a.list)
+}
+
+// After damage at the end of the log the server may say that nothing is
+// pending although the log goes on.
+func TestStuckReaderLooksIntoTheLog(t *testing.T) {
+	t.Parallel()
+	l := openEmbedded(t, t.TempDir())
+	written(t, l, 10, 10)
+	r := newReader(t, l, 10)
+	r.Close() // only its state is needed
+	require.NoError(t, r.stuck(t.Context()))
+	r.last.Batch = 7
+	require.ErrorIs(t, r.stuck(t.Context()), errDelivery, "batch 8 is there but does not come")
+	r.last.Batch = 11
+	requireHalt(t, r.stuck(t.Context()))
+	require.NoError(t, l.Trim(t.Context(), 10))
+	r.last.Batch = 7
+	requireHalt(t, r.stuck(t.Context()))
+}
+
+// The status that ends a pull may come before the pull's last messages.
+func TestPullIsOverByCounting(t *testing.T) {
+	t.Parallel()
+	p := &puller{reply: "in.2", silence: time.NewTimer(time.Hour)}
+	defer p.silence.Stop()
+	message := &nats.Msg{Subject: "changes", Data: []byte("x")}
+	status := func(subject, code, left string) *nats.Msg {
+		m := &nats.Msg{Subject: subject, Header: nats.Header{"Status": {code}}}
+		if left != "" {
+			m.Header.Set(headerLeft, left)
+		}
+		return m
+	}
+	take := func(m *nats.Msg, wantBatch, wantOpen bool) {
+		t.Helper()
+		batch, err := p.take(m)
+		require.NoError(t, err)
+		require.Equal(t, wantBatch, batch)
+		require.Equal(t, wantOpen, p.open)
+	}
+	p.open, p.expect = true, pullBatches
+	take(status("in.1", "409", "0"), false, true) // the end of the pull before
+	take(message, true, true)
+	take(status("in.2", "100", ""), false, true)
+	take(status("in.2", "409", "14"), false, true)
+	take(message, true, false)
+	require.False(t, p.empty())
+
+	p.open, p.got, p.expect = true, 0, pullBatches
+	take(status("in.2", "408", "16"), false, false)
+	require.True(t, p.empty())
+	_, err := p.take(status("in.2", "409", ""))
+	require.ErrorIs(t, err, errRefused)
+	_, err = p.take(status("in.2", "503", ""))
+	require.ErrorIs(t, err, errRefused)
 }

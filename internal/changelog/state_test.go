@@ -164,3 +164,26 @@ func TestPutThroughCuts(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, "999", string(e.Value))
 }
+
+func TestWatchThroughACut(t *testing.T) {
+	t.Parallel()
+	s := natsServer(t)
+	p := newProxy(t, s.Addr().String())
+	l, far := open(t, external(p.URL())), open(t, external(s.ClientURL()))
+	entries, err := l.Watch(t.Context(), "cutover")
+	require.NoError(t, err)
+	var rev uint64
+	for n := range 10 {
+		p.Down(true)
+		rev, err = far.Put(t.Context(), "cutover", fmt.Appendf(nil, "%d", n), rev)
+		require.NoError(t, err)
+		p.Down(false)
+		start := time.Now()
+		for e := range entries {
+			if e.Revision == rev {
+				break
+			}
+		}
+		require.Less(t, time.Since(start), 5*time.Second)
+	}
+}

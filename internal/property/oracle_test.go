@@ -28,18 +28,23 @@ const (
 	noteBytes = 24 // more go to the dead letters
 )
 
+// String is short: of the body only the beginning.
+func (v value) String() string {
+	return fmt.Sprintf("{meta %d body %.6q note %.6q vec %x}", v.meta, v.body, v.note, v.vec)
+}
+
 // bad reports whether the target cannot hold the row.
 func (v value) bad() bool { return len(v.note) > noteBytes }
 
 // event is one change as the log has it.
 type event struct {
-	op         vecferry.Op
-	table      uint32
-	key, old   vecferry.Key
-	row        value
-	sent       [4]bool // of row's columns
-	xid        vecferry.XID
-	truncates  []uint32
+	op        vecferry.Op
+	table     uint32
+	key, old  vecferry.Key
+	row       value
+	sent      [4]bool // of row's columns
+	xid       vecferry.XID
+	truncates []uint32
 }
 
 // batch is what the sink was given under a number.
@@ -145,7 +150,7 @@ func (o *oracle) tap(m sink.Message) {
 		o.violations = append(o.violations, fmt.Sprintf("batch %d cannot be read: %v", m.Batch, err))
 	}
 	for _, e := range b.events {
-		o.trace(e.table, e.key, "log %d %c %s<-%q xid %d %+v %v", m.Batch, e.op, e.key, e.old, e.xid, e.row, e.sent)
+		o.trace(e.table, e.key, "log %d %c %s<-%q xid %d %s %v", m.Batch, e.op, e.key, e.old, e.xid, e.row, e.sent)
 		if e.old != "" {
 			o.trace(e.table, e.old, "log %d %c %q moves to %q xid %d", m.Batch, e.op, e.old, e.key, e.xid)
 		}
@@ -216,7 +221,9 @@ func rawKey(t *vecferry.Table, b []byte) vecferry.Key {
 func (v *value) set(column int, b []byte, null bool) {
 	switch column {
 	case 0:
-		v.meta = int32(binary.BigEndian.Uint32(b))
+		if !null { // as in the old tuple of a key change
+			v.meta = int32(binary.BigEndian.Uint32(b))
+		}
 	case 1:
 		v.body = string(b)
 		if null {
@@ -397,9 +404,9 @@ func (o *oracle) checkKey(t *vecferry.Table, st *vecferry.TableState, k vecferry
 	}
 	var got []string
 	for _, r := range have {
-		got = append(got, fmt.Sprintf("%s %+v", r.Position, entityValue(t, r)))
+		got = append(got, fmt.Sprintf("%s %s", r.Position, entityValue(t, r)))
 	}
-	o.violate(t.OID, k, "at batch %d, %s: %s: have %v, want %v %+v", o.at, state, fault, got, there, want)
+	o.violate(t.OID, k, "at batch %d, %s: %s: have %v, want %v %s", o.at, state, fault, got, there, want)
 }
 
 // whole checks that the ranges are sorted, disjoint and together everything.
@@ -429,7 +436,7 @@ func (o *oracle) same(t *vecferry.Table, source map[vecferry.Key]value, have ent
 	defer o.mu.Unlock()
 	for k, want := range source {
 		if got, ok := o.rows[t.OID][k]; !ok || got != want {
-			o.violate(t.OID, k, "the log says %v %+v, the source has %+v", ok, got, want)
+			o.violate(t.OID, k, "the log says %v %s, the source has %s", ok, got, want)
 		}
 		if want.vec == 0 || want.bad() {
 			if len(have[k]) > 0 {
@@ -438,7 +445,7 @@ func (o *oracle) same(t *vecferry.Table, source map[vecferry.Key]value, have ent
 			continue
 		}
 		if rows := have[k]; len(rows) != 1 || entityValue(t, rows[0]) != want {
-			o.violate(t.OID, k, "at the end: have %d entities %+v, want %+v", len(rows), firstValue(t, rows), want)
+			o.violate(t.OID, k, "at the end: have %d entities %s, want %s", len(rows), firstValue(t, rows), want)
 		}
 	}
 	for k := range have {

@@ -214,13 +214,17 @@ type marks struct {
 
 func (m marks) Emit(ctx context.Context, pipeline string, mark vecferry.Mark) (at vecferry.LSN, err error) {
 	m.w.nap(ctx, m.life.dice, 5*time.Millisecond)
-	if mark.Kind == vecferry.Low {
-		m.w.eager(mark)
-	}
-	err = around(m.life.stumble, func() (err error) { at, err = m.Source.Emit(ctx, pipeline, mark); return err })
-	if mark.Kind == vecferry.High {
-		m.w.uneager(mark.Attempt)
-	}
+	err = around(m.life.stumble, func() (err error) {
+		if at, err = m.Source.Emit(ctx, pipeline, mark); err != nil {
+			return err
+		}
+		if mark.Kind == vecferry.Low {
+			m.w.lowWritten(mark)
+		} else {
+			m.w.highWritten(mark.Attempt, at)
+		}
+		return nil
+	})
 	return at, err
 }
 
@@ -256,7 +260,7 @@ func (c chunks) ReadChunk(ctx context.Context, r snapshot.Request) (snapshot.Chu
 		out.Dead = append(out.Dead, vecferry.Rejected{Row: vecferry.Row{Key: d.Key, Position: r.Position}, Err: d.Err})
 	}
 	for _, row := range got.Rows {
-		c.w.oracle.note(r.Table.OID, row.Key, "read for LOW %s, snapshot %s: %+v", r.Position, got.Snapshot, entityValue(r.Table, row))
+		c.w.oracle.note(r.Table.OID, row.Key, "read for LOW %s, snapshot %s: %s", r.Position, got.Snapshot, entityValue(r.Table, row))
 	}
 	c.w.nap(ctx, c.life.dice, c.w.o.writeDelay)
 	return out, c.life.stumble()

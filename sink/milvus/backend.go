@@ -51,7 +51,9 @@ type remote struct {
 func (r *remote) Insert(ctx context.Context, rows []vecferry.Row) error {
 	ctx, cancel := context.WithTimeout(ctx, r.client.retry.pace.Call)
 	defer cancel()
-	reply, err := r.client.service().Insert(ctx, r.layout.insertRequest(rows))
+	req := r.layout.insertRequest(rows)
+	defer r.layout.release(req)
+	reply, err := r.client.service().Insert(ctx, req)
 	if err != nil {
 		return err
 	}

@@ -156,11 +156,28 @@ func badJSON(s string, dynamic bool) string {
 // decodes the dynamic field and refuses it. The decoding is only paid for by texts
 // that could hold one.
 func hugeNumber(s string) bool {
-	if len(s) < 300 && !strings.ContainsAny(s, "eE") {
+	if !couldBeHuge(s) {
 		return false
 	}
 	var v any
 	return json.Unmarshal([]byte(s), &v) != nil
+}
+
+// couldBeHuge looks for an exponent, or for as many digits as 1.8e308 has.
+func couldBeHuge(s string) bool {
+	digits := 0
+	for i := range len(s) {
+		c := s[i]
+		if '0' <= c && c <= '9' {
+			digits++
+			continue
+		}
+		if digits > 308 || digits > 0 && (c == 'e' || c == 'E') {
+			return true
+		}
+		digits = 0
+	}
+	return digits > 308
 }
 
 func badVector(v []float32, dim int) string {

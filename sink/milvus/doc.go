@@ -3,8 +3,8 @@
 //
 // # Promises
 //
-//   - After Replace, exactly the rows of Put stand under their keys, one entity
-//     each, and the keys of Delete are gone, whatever failed on the way.
+//   - After Replace, exactly the rows given stand under their keys, one entity
+//     each, and the deleted keys are gone, whatever failed on the way.
 //   - What is read back equals what was written bit for bit: vectors, integers,
 //     floats, the text of JSON.
 //   - A refused row never takes its batch along: it is found and handed back.

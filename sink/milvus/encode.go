@@ -1,6 +1,8 @@
 package milvus
 
 import (
+	"slices"
+
 	"github.com/milvus-io/milvus-proto/go-api/v2/milvuspb"
 	"github.com/milvus-io/milvus-proto/go-api/v2/schemapb"
 
@@ -33,7 +35,7 @@ func (l *layout) column(i int, rows []vecferry.Row) *schemapb.FieldData {
 	case i == l.table.Key:
 		return keyColumn(l.table, rows)
 	case f.Type == vecferry.FieldVector:
-		return vectorColumn(f, i, rows)
+		return l.vectorColumn(f, i, rows)
 	}
 	return scalarColumn(f, i, rows)
 }
@@ -53,8 +55,13 @@ func positions(rows []vecferry.Row) *schemapb.FieldData {
 	return scalars(vecferry.PositionField, schemapb.DataType_Int64, &schemapb.ScalarField{Data: longs(data)})
 }
 
-func vectorColumn(f *vecferry.Field, i int, rows []vecferry.Row) *schemapb.FieldData {
-	flat := make([]float32, 0, f.Dim*len(rows))
+// vectorColumn lays the vectors end to end, in memory that release takes back.
+func (l *layout) vectorColumn(f *vecferry.Field, i int, rows []vecferry.Row) *schemapb.FieldData {
+	var flat []float32
+	if used, ok := l.flat.Get().(*[]float32); ok {
+		flat = (*used)[:0]
+	}
+	flat = slices.Grow(flat, f.Dim*len(rows))
 	for k := range rows {
 		flat = append(flat, rows[k].Values[i].Vector()...)
 	}
@@ -64,6 +71,16 @@ func vectorColumn(f *vecferry.Field, i int, rows []vecferry.Row) *schemapb.Field
 			Dim:  int64(f.Dim),
 			Data: &schemapb.VectorField_FloatVector{FloatVector: &schemapb.FloatArray{Data: flat}},
 		}},
+	}
+}
+
+// release takes back the memory of a request that was sent. gRPC encodes a request
+// before it returns and keeps nothing of it.
+func (l *layout) release(req *milvuspb.InsertRequest) {
+	for _, f := range req.GetFieldsData() {
+		if flat := f.GetVectors().GetFloatVector(); flat != nil {
+			l.flat.Put(&flat.Data)
+		}
 	}
 }
 

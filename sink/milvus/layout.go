@@ -3,6 +3,7 @@ package milvus
 import (
 	"fmt"
 	"strings"
+	"sync"
 
 	"github.com/vecferry/vecferry"
 )
@@ -15,7 +16,8 @@ type layout struct {
 	table   *vecferry.Table
 	typed   []int // indexes of the fields of the schema, the key and the vector among them
 	dynamic []dynamicField
-	outputs []string // what a query of whole rows asks for
+	outputs []string  // what a query of whole rows asks for
+	flat    sync.Pool // of *[]float32, the vectors of a request
 }
 
 // dynamicField is a field that is kept as a key of the dynamic field.

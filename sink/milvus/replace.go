@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 
 	"golang.org/x/sync/errgroup"
@@ -18,7 +19,7 @@ const (
 	pieceDeletes = 2000
 )
 
-// Replace makes exactly the rows of Put stand under their keys, one entity each, and
+// Replace makes exactly the rows of Put and New stand under their keys, one entity each, and
 // the keys of Delete be gone. It returns when the server acknowledged all of it, and
 // with the rows that were refused; their keys are gone, for an old entity would pass
 // for the row. It is safe to repeat. On an error, which is a
@@ -66,7 +67,7 @@ func (o *outcome) reject(r vecferry.Rejected) {
 // validate finds a Write that breaks its rules: a fault of the program.
 func (c *Collection) validate(w vecferry.Write) error {
 	t := c.layout.table
-	seen := make(map[vecferry.Key]struct{}, len(w.Delete)+len(w.Put))
+	seen := make(map[vecferry.Key]struct{}, len(w.Delete)+w.Rows())
 	once := func(k vecferry.Key) error {
 		if _, twice := seen[k]; twice {
 			return fmt.Errorf("write to %s: key %s appears twice", t.Collection, k.Format(t.KeyType))
@@ -79,7 +80,7 @@ func (c *Collection) validate(w vecferry.Write) error {
 			return err
 		}
 	}
-	for _, r := range w.Put {
+	for _, r := range slices.Concat(w.Put, w.New) {
 		if err := once(r.Key); err != nil {
 			return err
 		}
@@ -107,36 +108,43 @@ type piece struct {
 // still lose their old entity: a stale one would look like the row.
 func (c *Collection) plan(w vecferry.Write) (pieces []piece, rejected []vecferry.Rejected) {
 	gone := append([]vecferry.Key(nil), w.Delete...)
+	pieces, bad := c.cut(w.Put, false)
+	for _, r := range bad {
+		gone = append(gone, r.Row.Key)
+	}
+	fresh, rejected := c.cut(w.New, true)
+	pieces = append(pieces, fresh...)
+	for len(gone) > 0 {
+		n := min(pieceDeletes, len(gone))
+		pieces = append(pieces, piece{gone: gone[:n:n]})
+		gone = gone[n:]
+	}
+	return pieces, append(rejected, bad...)
+}
+
+// cut divides rows by number and bytes, without those that cannot be sent.
+func (c *Collection) cut(rows []vecferry.Row, fresh bool) (pieces []piece, bad []vecferry.Rejected) {
 	most := c.layout.table.BatchRows
 	if most <= 0 {
 		most = pieceRows
 	}
-	p, bytes := piece{fresh: w.Fresh}, 0
-	for _, r := range w.Put {
-		var bad *vecferry.RowError
-		if errors.As(c.layout.check(r), &bad) {
-			rejected = append(rejected, vecferry.Rejected{Row: r, Err: bad})
-			if !w.Fresh {
-				gone = append(gone, r.Key)
-			}
+	p, bytes := piece{fresh: fresh}, 0
+	for _, r := range rows {
+		if err, is := errors.AsType[*vecferry.RowError](c.layout.check(r)); is {
+			bad = append(bad, vecferry.Rejected{Row: r, Err: err})
 			continue
 		}
 		n := c.layout.rowBytes(r)
 		if len(p.put) == most || len(p.put) > 0 && bytes+n > pieceBytes {
 			pieces = append(pieces, p)
-			p, bytes = piece{fresh: w.Fresh}, 0
+			p, bytes = piece{fresh: fresh}, 0
 		}
 		p.put, bytes = append(p.put, r), bytes+n
 	}
 	if len(p.put) > 0 {
 		pieces = append(pieces, p)
 	}
-	for len(gone) > 0 {
-		n := min(pieceDeletes, len(gone))
-		pieces = append(pieces, piece{gone: gone[:n:n]})
-		gone = gone[n:]
-	}
-	return pieces, rejected
+	return pieces, bad
 }
 
 // keys returns the keys that the piece deletes.

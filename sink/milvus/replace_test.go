@@ -70,7 +70,7 @@ func TestReplaceSurvivesEveryFailure(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		table, server, c := model(t, milvus.Config{Lanes: rapid.IntRange(1, 3).Draw(t, "lanes"), Pace: memory.Fast()})
 		old := rowsOf(table, 0, 30, 1)
-		_, err := c.Replace(context.Background(), vecferry.Write{Put: old, Fresh: true})
+		_, err := c.Replace(context.Background(), vecferry.Write{New: old})
 		require.NoError(t, err)
 		faults := rapid.SliceOfN(anyFault(), 0, 30).Draw(t, "faults")
 		server.OnCall(func(call memory.Call) memory.Outcome {
@@ -92,7 +92,7 @@ func TestReplaceSurvivesEveryFailure(t *testing.T) {
 			next = rowsOf(table, 20, 25, 2)
 		}
 		gone := keysOf(old[:10])
-		rejected, err := c.Replace(context.Background(), vecferry.Write{Put: next, Delete: gone, Fresh: fresh})
+		rejected, err := c.Replace(context.Background(), writeOf(next, gone, fresh))
 		require.NoError(t, err)
 		require.Empty(t, rejected)
 		left := old[10:20]
@@ -136,7 +136,7 @@ func TestRefusedRowsAreFound(t *testing.T) {
 			t.Parallel()
 			table, server, c := model(t, milvus.Config{Pace: memory.Fast()})
 			rows := rowsOf(table, 0, 40, 1)
-			_, err := c.Replace(t.Context(), vecferry.Write{Put: rows, Fresh: true})
+			_, err := c.Replace(t.Context(), vecferry.Write{New: rows})
 			require.NoError(t, err)
 			server.OnCall(refuse(class, 3, 4, 31))
 			again := rowsOf(table, 0, 40, 2)
@@ -193,7 +193,7 @@ func TestFreshRowsAreDeletedOnlyByARedo(t *testing.T) {
 		return memory.Outcome{}
 	})
 	for i := range 2 {
-		_, err := c.Replace(t.Context(), vecferry.Write{Put: rowsOf(table, 10*i, 5, 1), Fresh: true})
+		_, err := c.Replace(t.Context(), vecferry.Write{New: rowsOf(table, 10*i, 5, 1)})
 		require.NoError(t, err)
 	}
 	require.Equal(t, []memory.Method{memory.Insert, memory.Insert, memory.Delete, memory.Insert, memory.Count}, calls)
@@ -204,7 +204,7 @@ func TestClearIsRedoneUntilNothingIsLeft(t *testing.T) {
 	t.Parallel()
 	table, server, c := model(t, milvus.Config{Pace: memory.Fast()})
 	rows := rowsOf(table, 0, 20, 1)
-	_, err := c.Replace(t.Context(), vecferry.Write{Put: rows[:10], Fresh: true})
+	_, err := c.Replace(t.Context(), vecferry.Write{New: rows[:10]})
 	require.NoError(t, err)
 	deletes := 0
 	server.OnCall(func(call memory.Call) memory.Outcome {
@@ -229,7 +229,7 @@ func TestReadHalves(t *testing.T) {
 	t.Parallel()
 	table, server, c := model(t, milvus.Config{Pace: memory.Fast()})
 	rows := rowsOf(table, 0, 100, 1)
-	_, err := c.Replace(t.Context(), vecferry.Write{Put: rows, Fresh: true})
+	_, err := c.Replace(t.Context(), vecferry.Write{New: rows})
 	require.NoError(t, err)
 	server.OnCall(func(call memory.Call) memory.Outcome {
 		if call.Method == memory.Query && len(call.Selection.Keys) > 30 {
@@ -300,4 +300,12 @@ func TestContextEndsRetries(t *testing.T) {
 		var unreachable interface{ Unreachable() bool }
 		require.True(t, errors.As(err, &unreachable) && unreachable.Unreachable())
 	})
+}
+
+// writeOf is a write of rows whose keys are free or not.
+func writeOf(rows []vecferry.Row, gone []vecferry.Key, fresh bool) vecferry.Write {
+	if fresh {
+		return vecferry.Write{New: rows, Delete: gone}
+	}
+	return vecferry.Write{Put: rows, Delete: gone}
 }

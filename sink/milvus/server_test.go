@@ -2,11 +2,17 @@ package milvus_test
 
 import (
 	"context"
+	"crypto/ed25519"
+	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"fmt"
+	"io"
 	"math"
+	"math/big"
 	"math/rand/v2"
 	"net"
+	"sync"
 	"testing"
 	"time"
 
@@ -290,4 +296,75 @@ func TestWrongCredentials(t *testing.T) {
 	c := connect(t, milvus.Options{Address: m.Address(), Username: "root", Password: "Milvus"})
 	require.NoError(t, c.Ping(t.Context()))
 	require.NoError(t, connect(t, milvus.Options{Address: m.Address(), Token: "root:Milvus"}).Ping(t.Context()))
+}
+
+// A terminator stands in for a server with TLS.
+func TestTLS(t *testing.T) {
+	t.Parallel()
+	if testing.Short() {
+		t.Skip("needs a server")
+	}
+	m := testenv.Milvus(t)
+	address, roots := terminateTLS(t, m.Address)
+	c := connect(t, milvus.Options{Address: address, TLS: &tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS12}})
+	require.NoError(t, c.Ping(t.Context()))
+	ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+	defer cancel()
+	_, err := milvus.Connect(ctx, milvus.Options{Address: address, TLS: &tls.Config{RootCAs: x509.NewCertPool(), MinVersion: tls.VersionTLS12}})
+	require.ErrorContains(t, err, "certificate")
+}
+
+// terminateTLS listens with a certificate of its own and passes on what it decrypts.
+func terminateTLS(t *testing.T, backend string) (string, *x509.CertPool) {
+	t.Helper()
+	public, private, err := ed25519.GenerateKey(nil)
+	require.NoError(t, err)
+	template := &x509.Certificate{
+		SerialNumber: big.NewInt(1), NotAfter: time.Now().Add(time.Hour), IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)},
+		IsCA: true, BasicConstraintsValid: true,
+	}
+	der, err := x509.CreateCertificate(nil, template, template, public, private)
+	require.NoError(t, err)
+	certificate, err := x509.ParseCertificate(der)
+	require.NoError(t, err)
+	roots := x509.NewCertPool()
+	roots.AddCert(certificate)
+	l, err := tls.Listen("tcp", "127.0.0.1:0", &tls.Config{
+		Certificates: []tls.Certificate{{Certificate: [][]byte{der}, PrivateKey: private}},
+		NextProtos:   []string{"h2"}, MinVersion: tls.VersionTLS12,
+	})
+	require.NoError(t, err)
+	var pumps sync.WaitGroup
+	pumps.Go(func() {
+		for {
+			front, err := l.Accept()
+			if err != nil {
+				return
+			}
+			pumps.Go(func() { pump(front, backend) })
+		}
+	})
+	t.Cleanup(func() {
+		require.NoError(t, l.Close())
+		pumps.Wait()
+	})
+	return l.Addr().String(), roots
+}
+
+// pump copies both ways until either side ends.
+func pump(front net.Conn, backend string) {
+	defer front.Close()
+	back, err := net.Dial("tcp", backend)
+	if err != nil {
+		return
+	}
+	defer back.Close()
+	var back2front sync.WaitGroup
+	back2front.Go(func() {
+		_, _ = io.Copy(front, back)
+		_ = front.Close()
+	})
+	_, _ = io.Copy(back, front)
+	_ = back.Close()
+	back2front.Wait()
 }

@@ -163,7 +163,7 @@ func inTurn(t *testing.T, s *subject) {
 
 func replace(t *testing.T, s *subject) {
 	first := s.some(0, 350, 1) // four pieces
-	s.put(t, vecferry.Write{Put: first, Fresh: true})
+	s.put(t, vecferry.Write{New: first})
 	s.holds(t, first)
 	// Rows that stand, new ones, and keys that are to be gone, present or not.
 	second := s.some(300, 200, 2)
@@ -186,7 +186,7 @@ func awkwardKeys(t *testing.T, s *subject) {
 	for i, k := range keys {
 		rows[i] = Row(s.table, k, i+1)
 	}
-	s.put(t, vecferry.Write{Put: rows, Fresh: true})
+	s.put(t, vecferry.Write{New: rows})
 	s.put(t, vecferry.Write{Put: rows})
 	s.holds(t, rows)
 	for i := 0; i < len(rows); i += 2 {
@@ -236,7 +236,7 @@ func ranges(t *testing.T, s *subject) {
 
 func keyPages(t *testing.T, s *subject) {
 	rows := s.some(0, 500, 1)
-	s.put(t, vecferry.Write{Put: rows, Fresh: true})
+	s.put(t, vecferry.Write{New: rows})
 	all := keysOf(rows)
 	for _, limit := range []int{0, 1, 100, 499, 500, 501} {
 		got, err := s.Keys(t.Context(), vecferry.Everything(), limit)

@@ -1,0 +1,156 @@
+package property
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/vecferry/vecferry"
+	"github.com/vecferry/vecferry/sink"
+	"github.com/vecferry/vecferry/snapshot"
+)
+
+// The protocol with one of its rules missing.
+type (
+	gatesByLSN struct {
+		sink.Protocol
+		w *world
+	}
+	dropsInstead   struct{ sink.Protocol }
+	needsNothing   struct{ sink.Protocol }
+	forgetsRecent  struct{ sink.Protocol }
+	forgetsApplied struct{ sink.Protocol }
+	mergesOntoAny  struct{ sink.Protocol }
+	carriesAnyway  struct{ sink.Protocol }
+	acceptsAll     struct{ sink.Protocol }
+	skipsNothing   struct{ sink.Protocol }
+)
+
+func (g gatesByLSN) Skips(v vecferry.Visibility, tx vecferry.Tx) bool {
+	return tx.CommitLSN < g.w.lsnOf(v)
+}
+func (dropsInstead) Holds() bool                                   { return false }
+func (needsNothing) Need(vecferry.XIDs) vecferry.XIDs              { return nil }
+func (forgetsRecent) Restores(vecferry.XIDs) vecferry.XIDs         { return nil }
+func (forgetsApplied) Remembers(s vecferry.RangeState) bool        { return s != vecferry.Live }
+func (mergesOntoAny) MergesOnto(_, _ vecferry.Position) bool       { return true }
+func (carriesAnyway) Carries(vecferry.RangeState) bool             { return true }
+func (acceptsAll) Accepts(vecferry.XIDs, vecferry.Visibility) bool { return true }
+func (skipsNothing) Skips(vecferry.Visibility, vecferry.Tx) bool   { return false }
+
+// clearsNothing is a collection whose old entities stay.
+type clearsNothing struct{ snapshot.Target }
+
+func (clearsNothing) Clear(context.Context, vecferry.Range) error { return nil }
+
+func (c clearsNothing) Replace(ctx context.Context, w vecferry.Write) ([]vecferry.Rejected, error) {
+	return c.Target.Replace(ctx, vecferry.Write{New: append(w.New, w.Put...)})
+}
+
+// tried is a mutant and the circumstances in which its fault shows.
+type tried struct {
+	rule   string
+	mutant mutant
+	tune   func(*options)
+}
+
+// ruled is a mutant that differs in its rules.
+func ruled(name string, r sink.Rules) mutant {
+	return mutant{name: name, with: func(*world) sink.Rules { return r }}
+}
+
+func mutants() []tried {
+	return []tried{
+		{"gate by visibility", mutant{name: "gate by LSN", lsn: true, with: func(w *world) sink.Rules { return gatesByLSN{w: w} }}, haunted},
+		{"clear before insert", mutant{name: "no clearing", target: func(t snapshot.Target) snapshot.Target { return clearsNothing{t} }}, nil},
+		{"hold back between LOW and HIGH", ruled("dropping instead of holding back", dropsInstead{}), nil},
+		{"need(c)", ruled("no need(c)", needsNothing{}), haunted},
+		{"R is persisted", ruled("R not persisted", forgetsRecent{}), func(o *options) { haunted(o); o.deaths["sink"] = 0.05 }},
+		{"R has applied changes", ruled("R without applied changes", forgetsApplied{}), func(o *options) { haunted(o); o.recopy = 20 * time.Millisecond }},
+		{"wait for the persisted record", mutant{name: "waiting in memory only", leaks: true, careless: true}, truncated},
+		{"wait in every attempt", mutant{name: "waiting in re-copies only", hasty: true, careless: true}, slow},
+		{"taint in a replay", ruled("vector taken in a replayed key change", mergesOntoAny{}), slow},
+		{"carry from live ranges only", ruled("vector taken from any range", carriesAnyway{}), func(o *options) { o.rekeys = 40 }},
+		{"HIGH may be void", ruled("every HIGH accepted", acceptsAll{}), haunted},
+		{"skip what is in the chunk", ruled("skipping nothing that was held back", skipsNothing{}), nil},
+	}
+}
+
+// haunted has commits that are in the log and not visible.
+func haunted(o *options) { o.ghost = true; o.writers = 10 }
+
+// slow has long runs, which are redone as a whole, and moves keys about.
+func slow(o *options) {
+	o.lag, o.runBytes, o.rekeys = 500*time.Millisecond, 1<<20, 40
+	o.deaths["sink"] = 0.05
+}
+
+// truncated empties its tables all the time, and copies them again.
+func truncated(o *options) {
+	slow(o)
+	o.truncate, o.recopy = 0.3, 20*time.Millisecond
+}
+
+const envMutants = "VECFERRY_PROPERTY_MUTANTS" // runs of each
+
+// Without any one of its rules the protocol loses rows, and the test sees it.
+// It takes minutes, so it runs in make property only.
+func TestMutants(t *testing.T) {
+	t.Parallel()
+	runs := number(envMutants, 0)
+	if runs == 0 {
+		t.Skipf("set %s to a number of runs of each", envMutants)
+	}
+	only := os.Getenv("VECFERRY_PROPERTY_MUTANT")
+	ghosts := newGhosts(t)
+	list := mutants()
+	caught := make([]atomic.Int64, len(list))
+	example := make([]atomic.Pointer[string], len(list))
+	var g errgroup.Group
+	g.SetLimit(number(envLanes, 4))
+	for i, m := range list {
+		if !strings.Contains(m.mutant.name, only) {
+			continue
+		}
+		for run := range runs {
+			g.Go(func() error {
+				t.Run(fmt.Sprintf("%s/%d", m.mutant.name, run), func(t *testing.T) {
+					o := draw(uint64(run))
+					o.killed = false
+					if o.mutant = m.mutant; m.tune != nil {
+						m.tune(&o)
+					}
+					w := play(t, o, ghosts, nil)
+					t.Log(w.summary())
+					if found := w.failures(); len(found) > 0 {
+						caught[i].Add(1)
+						example[i].Store(&found[0])
+						t.Log(found[0])
+					}
+				})
+				return nil
+			})
+		}
+	}
+	_ = g.Wait()
+	var table strings.Builder
+	fmt.Fprintf(&table, "| Rule | Left out | Runs | Caught |\n|---|---|---|---|\n")
+	for i, m := range list {
+		if strings.Contains(m.mutant.name, only) {
+			fmt.Fprintf(&table, "| %s | %s | %d | %d |\n", m.rule, m.mutant.name, runs, caught[i].Load())
+		}
+	}
+	t.Log("\n" + table.String())
+	for i, m := range list {
+		if strings.Contains(m.mutant.name, only) {
+			require.NotZero(t, caught[i].Load(), "%s is not seen", m.mutant.name)
+		}
+	}
+}
