@@ -1,6 +1,7 @@
 package sink
 
 import (
+	"fmt"
 	"time"
 
 	"github.com/vecferry/vecferry"
@@ -44,13 +45,27 @@ func (s *Sink) change(c *vecferry.Change) error {
 	}
 	t := s.tables[c.Relation.OID]
 	if t == nil {
-		return nil // a table that is not mapped any more
+		return s.unmapped(c.Relation)
 	}
 	if err := s.bind(t, c.Relation); err != nil {
 		return err
 	}
 	t.ops.add(c.Op)
 	return t.change(c, t.decoder)
+}
+
+// unmapped passes over a table that is not mapped any more. One of a mapped name
+// was dropped and made again: its rows would be lost without a word.
+func (s *Sink) unmapped(rel *vecferry.Relation) error {
+	for _, m := range s.o.Tables {
+		if m.Table.Schema == rel.Schema && m.Table.Name == rel.Name {
+			return &vecferry.HaltError{
+				What: fmt.Sprintf("table %s was dropped and made again", m.Table),
+				Fix:  "start over, as docs/how-to/start-over.md says",
+			}
+		}
+	}
+	return nil
 }
 
 // bind makes the decoder fit the columns that the table had at this change.

@@ -144,31 +144,43 @@ func (l *Log) Watch(ctx context.Context, key string) (<-chan Entry, error) {
 		return nil, l.explain(ctx, "watch state "+key, err)
 	}
 	out := make(chan Entry, 1)
-	go forward(ctx, watcher, out)
+	go l.forward(ctx, key, watcher, out)
 	return out, nil
 }
 
 // forward is the goroutine of a Watch; it ends with ctx or with the connection.
-func forward(ctx context.Context, watcher jetstream.KeyWatcher, out chan Entry) {
+// What was written while the connection was cut reaches a watcher only with its
+// next heartbeat, seconds later, so forward asks when the connection is back.
+func (l *Log) forward(ctx context.Context, key string, watcher jetstream.KeyWatcher, out chan Entry) {
 	defer close(out)
 	defer func() { _ = watcher.Stop() }() // fails only if it has ended already
+	back := l.nc.StatusChanged(nats.CONNECTED)
+	defer l.nc.RemoveStatusListener(back)
+	var last uint64
 	for {
+		var e Entry
 		select {
 		case <-ctx.Done():
 			return
-		case e, open := <-watcher.Updates():
+		case <-back:
+			e, _ = l.Get(ctx, key) // without an answer the watcher delivers it later
+		case u, open := <-watcher.Updates():
 			if !open {
 				return
 			}
-			if e == nil { // the marker behind the first value
-				continue
+			if u != nil { // nil is the marker behind the first value
+				e = Entry{Value: u.Value(), Revision: u.Revision()}
 			}
-			select { // only this goroutine sends, so there is room afterwards
-			case <-out:
-			default:
-			}
-			out <- Entry{Value: e.Value(), Revision: e.Revision()}
 		}
+		if e.Revision <= last {
+			continue
+		}
+		last = e.Revision
+		select { // only this goroutine sends, so there is room afterwards
+		case <-out:
+		default:
+		}
+		out <- e
 	}
 }
 

@@ -159,7 +159,7 @@ func TestPutThroughCuts(t *testing.T) {
 		require.Equal(t, before+1, rev, "written more than once")
 	}
 	stop()
-	require.Greater(t, l.nc.Stats().Reconnects, uint64(5), "the proxy hardly hit anything")
+	require.Greater(t, l.nc.Stats().Reconnects, uint64(3), "the proxy hardly hit anything")
 	e, err := l.Get(t.Context(), "checkpoint")
 	require.NoError(t, err)
 	require.Equal(t, "999", string(e.Value))
@@ -184,6 +184,6 @@ func TestWatchThroughACut(t *testing.T) {
 				break
 			}
 		}
-		require.Less(t, time.Since(start), 5*time.Second)
+		require.Less(t, time.Since(start), 4*time.Second, "not before a heartbeat")
 	}
 }

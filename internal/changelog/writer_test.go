@@ -318,17 +318,17 @@ func writeTo(ctx context.Context, w *Writer, last uint64) error {
 	return w.Flush(ctx)
 }
 
-// cutEvery cuts the proxy's connections until the returned function is called.
+// cutEvery cuts the proxy's connections until the returned function is called,
+// each time a little later, so that a slow machine gets on, too.
 func cutEvery(p *proxy, pause time.Duration) (stop func()) {
 	end, ended := make(chan struct{}), make(chan struct{})
 	go func() {
 		defer close(ended)
-		tick := time.NewTicker(pause)
-		defer tick.Stop()
 		for {
 			select {
-			case <-tick.C:
+			case <-time.After(pause):
 				p.Cut()
+				pause += pause / 20
 			case <-end:
 				return
 			}

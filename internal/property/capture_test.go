@@ -18,7 +18,7 @@ import (
 // capture is one life of capture.
 func (w *world) capture(ctx context.Context, m mortal) error {
 	c, err := capture.New(capture.Options{
-		Pipeline: pipelineName, Slot: slotName, Publication: publication, Tables: w.tables,
+		Pipeline: pipelineName, Slot: w.slot, Publication: publication, Tables: w.tables,
 		Source: w.source, Log: captureLog{m, w.log}, Store: stateStore{m, w.log}, Logger: w.logger.With("stage", "capture"),
 		LogFull: changelog.ErrFull, BatchBytes: w.o.batchBytes, Heartbeat: w.o.heartbeat, StatusInterval: 300 * time.Millisecond,
 	})

@@ -97,7 +97,7 @@ func play(t *testing.T, o options, ghosts *ghosts, client *milvus.Client) *world
 	default:
 		db = testenv.Postgres(t, o.version)
 	}
-	w := newWorld(t, o, db.DSN)
+	w := newWorld(t, o, db)
 	if server != nil {
 		w.server = server
 	}

@@ -17,13 +17,13 @@ import (
 	"github.com/vecferry/vecferry/internal/changelog"
 	"github.com/vecferry/vecferry/internal/lifecycle"
 	"github.com/vecferry/vecferry/internal/postgres"
+	"github.com/vecferry/vecferry/internal/testenv"
 	"github.com/vecferry/vecferry/sink"
 	"github.com/vecferry/vecferry/snapshot"
 )
 
 const (
 	pipelineName = "property"
-	slotName     = "property_slot"
 	publication  = "property"
 )
 
@@ -32,6 +32,7 @@ type world struct {
 	t      *testing.T
 	o      options
 	dsn    string
+	slot   string // slots of all databases of a server share their names
 	dir    string // of the log
 	server crashable
 	target *target
@@ -71,9 +72,10 @@ type stage struct {
 }
 
 // newWorld makes the tables and fills them.
-func newWorld(t *testing.T, o options, dsn string) *world {
+func newWorld(t *testing.T, o options, db *testenv.TestDB) *world {
 	t.Helper()
-	w := &world{t: t, o: o, dsn: dsn, dir: t.TempDir(), sinkDice: newDice(o.seed, 1), logger: logger()}
+	dsn := db.DSN
+	w := &world{t: t, o: o, dsn: dsn, slot: db.Name, dir: t.TempDir(), sinkDice: newDice(o.seed, 1), logger: logger()}
 	w.listeners = map[int]func(*vecferry.Checkpoint){}
 	w.noted = map[string]vecferry.LSN{}
 	w.hasty = map[uint64]*hasty{}
