@@ -63,7 +63,11 @@ demo: ## Show the whole pipeline on real servers in 3 minutes (KEEP=1 leaves it 
 	$(GO) run ./cmd/vecferry demo $(if $(filter-out 0 no false,$(KEEP)),--keep)
 
 .PHONY: bench
-bench: ## Run the benchmarks (BENCH=Decode PKG=./capture for some)
+bench: ## Measure vecferry beside its floors on real servers, 12 minutes (PEERS=1, ARGS='-case copy -rows 5000')
+	$(GO) run ./bench $(ARGS)
+
+.PHONY: microbench
+microbench: ## Run the benchmarks of single functions (BENCH=Decode PKG=./capture for some)
 	$(GO) test -run '^$$' -bench '$(BENCH)' -benchmem $(PKG)
 
 .PHONY: fuzz

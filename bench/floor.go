@@ -131,6 +131,9 @@ const calibrationRows = 8000
 // calibrate tries every cell once, the better half a second time, and returns the
 // fastest. The slice of rows for a try is given by its number.
 func (b *bench) calibrate(ctx context.Context, all []cell, try func(context.Context, cell, int) (time.Duration, error)) (cell, error) {
+	if b.quick {
+		return all[0], nil
+	}
 	took := make(map[cell]time.Duration)
 	n := 0
 	round := func(cells []cell) error {
