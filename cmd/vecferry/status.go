@@ -261,7 +261,8 @@ var errStarting = errors.New("vecferry run is starting: it is not connected to a
 
 func fetchStatus(ctx context.Context, c config.HTTP) (Report, error) {
 	var r Report
-	return r, callAPI(ctx, c, http.MethodGet, "/api/v1/status", &r)
+	err := callAPI(ctx, c, http.MethodGet, "/api/v1/status", &r)
+	return r, err
 }
 
 // callAPI asks the running pipeline.

@@ -21,6 +21,9 @@ func (w *world) drive() []string {
 	w.open()
 	lap("opened")
 	w.awaitSlot()
+	if w.o.copied {
+		w.awaitCopy()
+	}
 	lap("slot")
 	writers := w.startWriters()
 	w.chaos()
@@ -58,12 +61,9 @@ func (w *world) chaos() {
 	ctx, cancel := context.WithTimeout(w.t.Context(), w.o.duration)
 	defer cancel()
 	var wg sync.WaitGroup
-	again := make(chan struct{})
-	wg.Go(func() { w.recopy(ctx, again) })
+	wg.Go(func() { w.recopy(ctx) })
 	for lifecycle.Sleep(ctx, w.o.chaos/2+d.upTo(w.o.chaos)) && len(w.failures()) == 0 && w.count.commits.Load() < w.o.commits {
-		again <- struct{}{} // the log is not closed under it
 		w.act(d)
-		again <- struct{}{}
 	}
 	cancel()
 	wg.Wait()
@@ -71,7 +71,9 @@ func (w *world) chaos() {
 
 // act lets one thing go wrong.
 func (w *world) act(d *dice) {
-	switch d.n(8) {
+	w.reopening.Lock()
+	defer w.reopening.Unlock()
+	switch d.n(7) {
 	case 0:
 		w.stages["capture"].stop()
 	case 1:
@@ -115,30 +117,19 @@ func (w *world) kill(d *dice) {
 }
 
 // recopy writes a LOW for live ranges now and then: what is so opened belongs
-// to no worker, and is copied like the chunk of one that died. It pauses
-// between two tokens.
-func (w *world) recopy(ctx context.Context, pause chan struct{}) {
+// to no worker, and is copied like the chunk of one that died.
+func (w *world) recopy(ctx context.Context) {
 	d := newDice(w.o.seed, 6)
-	for {
-		select {
-		case <-ctx.Done():
-			select { // somebody may be about to pause
-			case <-pause:
-				<-pause
-			default:
-			}
-			return
-		case <-pause:
-			<-pause
-		case <-time.After(w.o.recopy/2 + d.upTo(w.o.recopy)):
-			if err := w.copyAgain(ctx, d); err == nil {
-				w.count.recopies.Add(1)
-			}
+	for lifecycle.Sleep(ctx, w.o.recopy/2+d.upTo(w.o.recopy)) {
+		if err := w.copyAgain(ctx, d); err == nil {
+			w.count.recopies.Add(1)
 		}
 	}
 }
 
 func (w *world) copyAgain(ctx context.Context, d *dice) error {
+	w.reopening.Lock()
+	defer w.reopening.Unlock()
 	cp := w.record(ctx)
 	if cp == nil {
 		return errCrash
@@ -203,6 +194,16 @@ func (w *world) settle() {
 			held = w.serverEntities
 		}
 		w.oracle.same(t, w.rows(t), held(t))
+	}
+}
+
+// awaitCopy waits until everything is live.
+func (w *world) awaitCopy() {
+	w.t.Helper()
+	for deadline := time.Now().Add(settleTime); !w.atRest(w.t.Context(), 0); lifecycle.Sleep(w.t.Context(), 5*time.Millisecond) {
+		if len(w.failures()) > 0 || time.Now().After(deadline) {
+			w.t.Fatalf("not copied: %v\n%s", w.failures(), w.picture())
+		}
 	}
 }
 

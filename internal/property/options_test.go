@@ -14,6 +14,7 @@ type options struct {
 	version int  // of PostgreSQL
 	ghost   bool // a synchronous standby is missing now and then
 	killed  bool // PostgreSQL is killed
+	copied  bool // everything, before the writers begin
 	prefix  string
 	mutant  mutant
 
@@ -46,11 +47,12 @@ func draw(seed uint64) options {
 	}
 	if d.n(3) == 0 { // a slow target: long runs, which are redone as a whole
 		o.lag, o.runBytes = 500*time.Millisecond, 1<<20
-		o.deaths["sink"] = 0.05
+		o.deaths["sink"], o.chaos = 0.05, 2*time.Second
 	}
 	if d.n(2) == 0 {
 		o.truncate = 0.01
 	}
+	o.copied = d.n(2) == 0
 	if d.n(3) == 0 { // slow workers
 		o.readDelay, o.writeDelay = 200*time.Millisecond, 100*time.Millisecond
 	}

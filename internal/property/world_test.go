@@ -49,12 +49,13 @@ type world struct {
 	last     *vecferry.Checkpoint      // that was read
 	mutation
 
-	// One opening of the log.
-	source *postgres.Source
-	log    *changelog.Log
-	stages map[string]*stage
-	ending context.CancelFunc
-	ended  chan struct{}
+	// One opening of the log; who uses it beside the stages takes the lock.
+	reopening sync.Mutex
+	source    *postgres.Source
+	log       *changelog.Log
+	stages    map[string]*stage
+	ending    context.CancelFunc
+	ended     chan struct{}
 }
 
 // crashable is a server of PostgreSQL that may be killed.
