@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -50,8 +51,8 @@ func (b *bench) say(format string, args ...any) {
 func (b *bench) later(step func() error) { b.ended = append(b.ended, step) }
 
 func (b *bench) close() {
-	for i := len(b.ended) - 1; i >= 0; i-- {
-		if err := b.ended[i](); err != nil {
+	for _, step := range slices.Backward(b.ended) {
+		if err := step(); err != nil {
 			b.say("cleaning up: %v", err)
 		}
 	}

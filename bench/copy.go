@@ -62,7 +62,7 @@ func (c *copying) bestInsert(ctx context.Context) (cell, error) {
 	best, err := c.b.calibrate(ctx, cells(verbInsert), func(ctx context.Context, by cell, try int) (time.Duration, error) {
 		all := parcels(c.v, rowsFrom(int64(1+try*n), n, 0), by.batch)
 		begun := time.Now()
-		err := c.b.write(ctx, c.b.conns, collection, by, all, nil)
+		err := target{c.b.conns, collection}.write(ctx, by, all, nil)
 		return time.Since(begun), err
 	})
 	if err != nil {
@@ -84,7 +84,7 @@ func (c *copying) floor(ctx context.Context, by cell) error {
 	if err != nil {
 		return err
 	}
-	if err := c.b.write(ctx, c.b.conns, collection, by, all, nil); err != nil {
+	if err := (target{c.b.conns, collection}).write(ctx, by, all, nil); err != nil {
 		return err
 	}
 	s, err := m.stop(ctx, len(c.rows))

@@ -59,22 +59,27 @@ func parcels(v *vectors, rows []row, size int) []parcel {
 	return out
 }
 
+// target is a collection and the connections to write to it.
+type target struct {
+	conns []client.Client
+	name  string
+}
+
 // write sends parcels over the lanes of a cell; before is nil, or prepares what a
 // parcel writes.
-func (b *bench) write(ctx context.Context, conns []client.Client, collection string, c cell, all []parcel,
-	before func(context.Context, client.Client, *parcel) error) error {
+func (t target) write(ctx context.Context, c cell, all []parcel, before func(context.Context, client.Client, *parcel) error) error {
 	var turn atomic.Uint32
 	g, ctx := errgroup.WithContext(ctx)
 	g.SetLimit(c.lanes)
 	for i := range all {
 		g.Go(func() error {
-			conn, p := conns[int(turn.Add(1))%len(conns)], all[i]
+			conn, p := t.conns[int(turn.Add(1))%len(t.conns)], all[i]
 			if before != nil {
 				if err := before(ctx, conn, &p); err != nil {
 					return err
 				}
 			}
-			return writeParcel(ctx, conn, collection, c.verb, p)
+			return writeParcel(ctx, conn, t.name, c.verb, p)
 		})
 	}
 	return g.Wait()

@@ -30,8 +30,8 @@ func latencyCase(ctx context.Context, b *bench) error {
 		w.rows = append(w.rows, rowsFrom(first, n, 50+round)...)
 		fresh := w.rows[len(w.rows)-n:]
 		err := b.oneTurn(round,
-			func() error { return w.pace(ctx, floorArm, alone, fresh) },
-			func() error { return w.pace(ctx, ferryArm, liveTable, fresh) })
+			func() error { return w.newPacing(alone, fresh).measure(ctx) },
+			func() error { return w.newPacing(liveTable, fresh).measure(ctx) })
 		if err != nil {
 			return err
 		}
@@ -39,86 +39,96 @@ func latencyCase(ctx context.Context, b *bench) error {
 	return b.exec(ctx, "drop table "+alone)
 }
 
-// pace measures one arm: one goroutine commits, some search.
-func (w *liveWorld) pace(ctx context.Context, arm, table string, rows []row) error {
-	b, collection := w.b, w.floor
-	var f *ferry
-	if arm == ferryArm {
-		f, collection = w.ferry, w.ferry.collection
+// pacing is one measurement: one goroutine commits, some search.
+type pacing struct {
+	*liveWorld
+	watch      watch
+	table      string
+	fresh      []row
+	collection string
+	followed   *ferry // nil for the floor, which writes to Milvus itself
+}
+
+func (w *liveWorld) newPacing(table string, fresh []row) *pacing {
+	p := &pacing{liveWorld: w, watch: watch{open: make(map[int64]pending)}, table: table, fresh: fresh, collection: w.floor.name}
+	if table == liveTable {
+		p.followed, p.collection = w.ferry, w.ferry.collection
 	}
-	if err := b.settle(ctx); err != nil {
+	return p
+}
+
+func (p *pacing) measure(ctx context.Context) error {
+	if err := p.b.settle(ctx); err != nil {
 		return err
 	}
-	watch := &watch{open: make(map[int64]pending)}
-	m, err := b.meter(ctx, f, "latency")
+	m, err := p.b.meter(ctx, p.followed, "latency")
 	if err != nil {
 		return err
 	}
-	if err := w.commitAndSearch(ctx, watch, table, collection, rows, arm == floorArm); err != nil {
+	if err := p.commitAndSearch(ctx); err != nil {
 		return err
 	}
-	s, err := m.stop(ctx, len(rows))
+	s, err := m.stop(ctx, len(p.fresh))
 	if err != nil {
 		return err
 	}
-	slices.Sort(watch.seen)
-	s.p50, s.p99 = percentile(watch.seen, 0.5), percentile(watch.seen, 0.99)
-	how := ""
-	if arm == floorArm {
-		how = "commit, then write the row with the SDK"
-	}
-	b.record("latency", arm, how, w.v.dim, s)
-	if f != nil {
-		if err := f.caughtUp(ctx); err != nil {
+	slices.Sort(p.watch.seen)
+	s.p50, s.p99 = percentile(p.watch.seen, 0.5), percentile(p.watch.seen, 0.99)
+	if p.followed == nil {
+		p.b.record("latency", floorArm, "commit, then insert the row with the SDK", p.v.dim, s)
+	} else {
+		p.b.record("latency", ferryArm, "", p.v.dim, s)
+		if err := p.followed.caughtUp(ctx); err != nil {
 			return err
 		}
 	}
-	return b.check(ctx, collection, w.v, w.rows)
+	return p.b.check(ctx, p.collection, p.v, p.rows)
 }
 
 // searchers is how many searches are under way at any moment. Strong searches wait
 // for Milvus' clock, so that one alone would see a row late by half a wait.
 const searchers = 4
 
-func (w *liveWorld) commitAndSearch(ctx context.Context, watch *watch, table, collection string, rows []row, write bool) error {
+func (p *pacing) commitAndSearch(ctx context.Context) error {
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error {
-		defer watch.finish()
-		return w.commitRows(ctx, watch, table, collection, rows, write)
+		defer p.watch.finish()
+		return p.commit(ctx)
 	})
 	for i := range searchers {
-		conn := w.conns[i%len(w.conns)]
-		g.Go(func() error { return w.search(ctx, watch, conn, collection) })
+		conn := p.floor.conns[i%len(p.floor.conns)]
+		g.Go(func() error { return p.search(ctx, conn) })
 	}
 	return g.Wait()
 }
 
-// commitRows commits one row at each beat. If write is set it also writes them to
-// Milvus, each in a goroutine of its own so that the pace is kept.
-func (w *liveWorld) commitRows(ctx context.Context, watch *watch, table, collection string, rows []row, write bool) error {
-	conn, err := pgx.Connect(ctx, w.b.pg.DSN("postgres"))
+// commit commits one row at each beat. Where nobody follows the table it also writes
+// them to Milvus, each in a goroutine of its own so that the pace is kept.
+func (p *pacing) commit(ctx context.Context) error {
+	conn, err := pgx.Connect(ctx, p.b.pg.DSN("postgres"))
 	if err != nil {
 		return fmt.Errorf("connect: %w", err)
 	}
 	defer conn.Close(context.WithoutCancel(ctx))
-	beat := time.NewTicker(time.Second / time.Duration(w.b.commits))
+	beat := time.NewTicker(time.Second / time.Duration(p.b.commits))
 	defer beat.Stop()
 	g, gctx := errgroup.WithContext(ctx)
-	for i := range rows {
+	for i, r := range p.fresh {
 		select {
 		case <-beat.C:
 		case <-ctx.Done():
 			return context.Cause(ctx)
 		}
-		_, err := conn.Exec(ctx, "insert into "+table+" values ($1, $2, $3, $4::real[]::vector)",
-			rows[i].key, titleOf(rows[i].key, rows[i].title), metaOf(rows[i].key), w.v.at(rows[i].key, rows[i].version))
+		_, err := conn.Exec(ctx, "insert into "+p.table+" values ($1, $2, $3, $4::real[]::vector)",
+			r.key, titleOf(r.key, r.title), metaOf(r.key), p.v.at(r.key, r.version))
 		if err != nil {
 			return fmt.Errorf("commit a row: %w", err)
 		}
-		watch.add(rows[i])
-		if write {
+		p.watch.add(r)
+		if p.followed == nil {
 			g.Go(func() error {
-				return writeParcel(gctx, w.conns[i%len(w.conns)], collection, verbReplace, parcels(w.v, rows[i:i+1], 1)[0])
+				to := p.floor.conns[i%len(p.floor.conns)]
+				return writeParcel(gctx, to, p.collection, verbInsert, parcels(p.v, p.fresh[i:i+1], 1)[0])
 			})
 		}
 	}
@@ -126,13 +136,9 @@ func (w *liveWorld) commitRows(ctx context.Context, watch *watch, table, collect
 }
 
 // search looks for everything that was committed and not found yet, again and again.
-func (w *liveWorld) search(ctx context.Context, watch *watch, conn client.Client, collection string) error {
-	param, err := entity.NewIndexHNSWSearchParam(64)
-	if err != nil {
-		return fmt.Errorf("search parameters: %w", err)
-	}
+func (p *pacing) search(ctx context.Context, conn client.Client) error {
 	for {
-		open, more := watch.list()
+		open, more := p.watch.list()
 		if !more {
 			return nil
 		}
@@ -142,21 +148,33 @@ func (w *liveWorld) search(ctx context.Context, watch *watch, conn client.Client
 			}
 			continue
 		}
-		wanted := make([]entity.Vector, len(open))
-		for i, r := range open {
-			wanted[i] = entity.FloatVector(w.v.at(r.key, r.version))
-		}
-		found, err := conn.Search(ctx, collection, nil, among(keysOf(open)), nil, wanted, "v", entity.COSINE, 1, param,
-			client.WithSearchQueryConsistencyLevel(entity.ClStrong))
-		if err != nil {
-			return fmt.Errorf("search: %w", err)
-		}
-		for i, result := range found {
-			if ids, ok := result.IDs.(*entity.ColumnInt64); ok && ids.Len() == 1 && ids.Data()[0] == open[i].key {
-				watch.found(open[i].key)
-			}
+		if err := p.look(ctx, conn, open); err != nil {
+			return err
 		}
 	}
+}
+
+// look searches once, for each open row by its own vector.
+func (p *pacing) look(ctx context.Context, conn client.Client, open []row) error {
+	param, err := entity.NewIndexHNSWSearchParam(64)
+	if err != nil {
+		return fmt.Errorf("search parameters: %w", err)
+	}
+	wanted := make([]entity.Vector, len(open))
+	for i, r := range open {
+		wanted[i] = entity.FloatVector(p.v.at(r.key, r.version))
+	}
+	found, err := conn.Search(ctx, p.collection, nil, among(keysOf(open)), nil, wanted, "v", entity.COSINE, 1, param,
+		client.WithSearchQueryConsistencyLevel(entity.ClStrong))
+	if err != nil {
+		return fmt.Errorf("search: %w", err)
+	}
+	for i, result := range found {
+		if ids, ok := result.IDs.(*entity.ColumnInt64); ok && ids.Len() == 1 && ids.Data()[0] == open[i].key {
+			p.watch.found(open[i].key)
+		}
+	}
+	return nil
 }
 
 // pending is a row that no search has found yet.

@@ -5,8 +5,6 @@ import (
 	"fmt"
 	"time"
 
-	"github.com/milvus-io/milvus-sdk-go/v2/client"
-
 	"github.com/vecferry/vecferry"
 )
 
@@ -17,9 +15,8 @@ type liveWorld struct {
 	b     *bench
 	v     *vectors
 	ferry *ferry
-	floor string          // the floors' collection
-	conns []client.Client // the floors'
-	rows  []row           // as they stand in the table; the key is the index + 1
+	floor target // of the floors, with their connections
+	rows  []row  // as they stand in the table; the key is the index + 1
 }
 
 const liveTable = "live_docs"
@@ -29,7 +26,7 @@ func (b *bench) world(ctx context.Context) (*liveWorld, error) {
 	if b.live != nil {
 		return b.live, nil
 	}
-	w := &liveWorld{b: b, v: b.vectors(), floor: "floor_live", rows: rowsFrom(1, b.rows, 0)}
+	w := &liveWorld{b: b, v: b.vectors(), floor: target{name: "floor_live"}, rows: rowsFrom(1, b.rows, 0)}
 	b.say("  making two live collections of %d rows", b.rows)
 	if err := w.open(ctx); err != nil {
 		return nil, err
@@ -58,17 +55,17 @@ func (w *liveWorld) open(ctx context.Context) (err error) {
 	if err := w.ferry.startLive(ctx); err != nil {
 		return err
 	}
-	if w.conns, err = dialMilvus(ctx, b.proxy.Addr(), 2); err != nil {
+	if w.floor.conns, err = dialMilvus(ctx, b.proxy.Addr(), 2); err != nil {
 		return err
 	}
-	for _, c := range w.conns {
+	for _, c := range w.floor.conns {
 		b.later(c.Close)
 	}
-	if err := b.create(ctx, w.floor, w.v.dim); err != nil {
+	if err := b.create(ctx, w.floor.name, w.v.dim); err != nil {
 		return err
 	}
 	by := cell{verb: verbInsert, batch: 1000, lanes: 2}
-	return b.write(ctx, b.conns, w.floor, by, parcels(w.v, w.rows, by.batch), nil)
+	return target{b.conns, w.floor.name}.write(ctx, by, parcels(w.v, w.rows, by.batch), nil)
 }
 
 // stamp is a place in the source's log and the changes that lie before it.

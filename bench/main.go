@@ -87,7 +87,7 @@ func parse(args []string, errOut io.Writer) (options, error) {
 	if *growth && !slices.Contains(o.cases, "growth") {
 		o.cases = append(o.cases, "growth")
 	}
-	for _, s := range strings.Split(*sizes, ",") {
+	for s := range strings.SplitSeq(*sizes, ",") {
 		var n int
 		if _, err := fmt.Sscan(s, &n); err != nil || n < 100 {
 			return o, fmt.Errorf("-sizes: %q is no number of at least 100 rows", s)

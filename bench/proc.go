@@ -144,9 +144,12 @@ func (u usage) minus(v usage) usage {
 	return usage{u.ferry - v.ferry, u.postgres - v.postgres, u.milvus - v.milvus, u.bench - v.bench, u.machine - v.machine}
 }
 
+// together is what the run itself spent.
+func (u usage) together() float64 { return u.ferry + u.postgres + u.milvus + u.bench }
+
 // others is what processes spent that have nothing to do with the run.
 func (u usage) others() float64 {
-	return max(0, u.machine-u.ferry-u.postgres-u.milvus-u.bench)
+	return max(0, u.machine-u.together())
 }
 
 func (b *bench) usage(ferry int) usage {
@@ -160,7 +163,7 @@ func (b *bench) usage(ferry int) usage {
 // settle waits until Milvus has nothing left to do from what came before, so that
 // no measurement pays for another one's index.
 func (b *bench) settle(ctx context.Context) error {
-	const quiet, window, most = 0.3, time.Second, 30 * time.Second
+	const quiet, window, most = 0.3, time.Second, time.Minute
 	for begun := time.Now(); time.Since(begun) < most; {
 		before := treeSeconds(b.procs.milvus)
 		if err := sleep(ctx, window); err != nil {

@@ -78,7 +78,7 @@ func table(w *strings.Builder, lines [][]string) {
 
 // throughput has a line for every arm that moves rows.
 func (b *bench) throughput(w *strings.Builder) {
-	lines := [][]string{{"case", "arm", "rows/s", "of each round", "MB/s", "vecferry µs/row", "client", "postgres", "milvus", "peak MiB", "others", "load"}}
+	lines := [][]string{{"case", "arm", "rows/s", "of each round", "MB/s", "vecferry µs/row", "client", "postgres", "milvus", "together", "peak MiB", "others", "load"}}
 	for _, f := range b.figures {
 		if f.kase == "latency" || f.arm == firstRow || strings.HasPrefix(f.kase, growthPrefix) {
 			continue
@@ -98,14 +98,14 @@ func (f figure) line() []string {
 	}
 	line := []string{f.kase, arm, number(rate), list(f.values(sample.rate)), number(rate * float64(4*f.dim) / 1e6),
 		per(func(u usage) float64 { return u.ferry }), per(func(u usage) float64 { return u.bench }),
-		per(func(u usage) float64 { return u.postgres }), per(func(u usage) float64 { return u.milvus }),
+		per(func(u usage) float64 { return u.postgres }), per(func(u usage) float64 { return u.milvus }), per(usage.together),
 		number(f.median(func(s sample) float64 { return s.peak })),
 		number(f.median(sample.foreign)) + " %", fmt.Sprintf("%.1f", f.median(func(s sample) float64 { return float64(s.load) }))}
 	switch f.arm {
 	case floorArm:
-		line[5], line[9] = unknownFigure, unknownFigure
+		line[5], line[10] = unknownFigure, unknownFigure
 	case plainArm: // it measures itself alone
-		line[6], line[5], line[7], line[8], line[10] = line[5], unknownFigure, unknownFigure, unknownFigure, unknownFigure
+		line[6], line[5], line[7], line[8], line[9], line[11] = line[5], unknownFigure, unknownFigure, unknownFigure, unknownFigure, unknownFigure
 	}
 	return line
 }
@@ -120,7 +120,7 @@ func (b *bench) commitToSearch(w *strings.Builder) {
 	for _, f := range b.figures {
 		if f.kase == "latency" {
 			line := f.line()
-			lines = append(lines, []string{line[1], number(f.median(p50)), list(f.values(p50)), number(f.median(p99)), list(f.values(p99)), line[5], line[10], line[11]})
+			lines = append(lines, []string{line[1], number(f.median(p50)), list(f.values(p50)), number(f.median(p99)), list(f.values(p99)), line[5], line[11], line[12]})
 		}
 	}
 	table(w, lines)
@@ -139,7 +139,7 @@ func (b *bench) growth(w *strings.Builder) {
 		if g := b.figure(f.kase, floorArm); g != nil {
 			floor = number(1e6 / g.median(sample.rate))
 		}
-		lines = append(lines, []string{size, number(1e6 / f.median(sample.rate)), floor, line[5], line[9], line[10], line[11]})
+		lines = append(lines, []string{size, number(1e6 / f.median(sample.rate)), floor, line[5], line[10], line[11], line[12]})
 	}
 	table(w, lines)
 }

@@ -22,7 +22,7 @@ func streamCase(ctx context.Context, b *bench) error {
 		from := (try * n) % (b.rows - n + 1)
 		all := parcels(w.v, w.rows[from:from+n], by.batch)
 		begun := time.Now()
-		err := b.write(ctx, w.conns, w.floor, by, all, nil)
+		err := w.floor.write(ctx, by, all, nil)
 		return time.Since(begun), err
 	})
 	if err != nil {
@@ -76,7 +76,7 @@ func (w *liveWorld) streamFloor(ctx context.Context, by cell, changes []row) err
 	if err != nil {
 		return err
 	}
-	if err := w.b.write(ctx, w.conns, w.floor, by, all, nil); err != nil {
+	if err := w.floor.write(ctx, by, all, nil); err != nil {
 		return err
 	}
 	s, err := m.stop(ctx, len(changes))
@@ -84,7 +84,7 @@ func (w *liveWorld) streamFloor(ctx context.Context, by cell, changes []row) err
 		return err
 	}
 	w.b.record("stream", floorArm, by.String(), w.v.dim, s)
-	return w.b.check(ctx, w.floor, w.v, w.rows)
+	return w.b.check(ctx, w.floor.name, w.v, w.rows)
 }
 
 func (w *liveWorld) streamFerry(ctx context.Context, changes []row) error {
@@ -136,7 +136,7 @@ func scalarCase(ctx context.Context, b *bench) error {
 		all := parcels(w.v, w.rows[from:from+n], by.batch)
 		begun := time.Now()
 		// The titles may come out wrong; the first round writes them all again.
-		err := b.write(ctx, w.conns, w.floor, by, all, readBack(w.floor, w.v.dim))
+		err := w.floor.write(ctx, by, all, readBack(w.floor.name, w.v.dim))
 		return time.Since(begun), err
 	})
 	if err != nil {
@@ -166,7 +166,7 @@ func (w *liveWorld) scalarFloor(ctx context.Context, by cell) error {
 	if err != nil {
 		return err
 	}
-	if err := w.b.write(ctx, w.conns, w.floor, by, all, readBack(w.floor, w.v.dim)); err != nil {
+	if err := w.floor.write(ctx, by, all, readBack(w.floor.name, w.v.dim)); err != nil {
 		return err
 	}
 	s, err := m.stop(ctx, w.b.rows)
@@ -174,7 +174,7 @@ func (w *liveWorld) scalarFloor(ctx context.Context, by cell) error {
 		return err
 	}
 	w.b.record("scalar", floorArm, "read, then "+by.String(), w.v.dim, s)
-	return w.b.check(ctx, w.floor, w.v, w.rows)
+	return w.b.check(ctx, w.floor.name, w.v, w.rows)
 }
 
 func (w *liveWorld) scalarFerry(ctx context.Context, edition int) error {

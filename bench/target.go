@@ -41,6 +41,8 @@ func dialMilvus(ctx context.Context, address string, n int) ([]client.Client, er
 }
 
 // refusals makes an error of every reply that says no; the SDK passes over some.
+//
+//nolint:revive // the parameters are gRPC's
 func refusals(ctx context.Context, method string, req, reply any, cc *grpc.ClientConn, invoke grpc.UnaryInvoker, opts ...grpc.CallOption) error {
 	if err := invoke(ctx, method, req, reply, cc, opts...); err != nil {
 		return err

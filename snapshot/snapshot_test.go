@@ -75,7 +75,7 @@ func TestATableIsCopiedInChunksOfKeyOrder(t *testing.T) {
 		require.Zero(t, st.Open)
 		require.Empty(t, st.Reason)
 	}))
-	key := func(i int64) vecferry.Key { return vecferry.IntKey(i) }
+	key := vecferry.IntKey
 	var got []vecferry.Range
 	for _, m := range w.marks(vecferry.Low) {
 		got = append(got, m.Ranges...)

@@ -3,6 +3,7 @@ package config
 import (
 	"bytes"
 	"encoding/json"
+	"slices"
 	"strconv"
 )
 
@@ -60,12 +61,7 @@ func (s section) requiredInFile(f field) bool {
 	if len(f.inner.alternatives()) > 0 {
 		return true
 	}
-	for _, inner := range f.inner.fields {
-		if f.inner.requiredInFile(inner) {
-			return true
-		}
-	}
-	return false
+	return slices.ContainsFunc(f.inner.fields, f.inner.requiredInFile)
 }
 
 // rulesOf turns what a key says about its siblings into rules.

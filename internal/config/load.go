@@ -120,8 +120,7 @@ func readUpTo(path string, most int64) ([]byte, error) {
 
 // reason is an error without the path, which the message names already.
 func reason(err error) string {
-	var onPath *fs.PathError
-	if errors.As(err, &onPath) {
+	if onPath, ok := errors.AsType[*fs.PathError](err); ok {
 		return onPath.Err.Error()
 	}
 	return err.Error()

@@ -1,7 +1,6 @@
 package config_test
 
 import (
-	"errors"
 	"flag"
 	"io/fs"
 	"os"
@@ -88,7 +87,7 @@ func TestMissingFile(t *testing.T) {
 	var refused *config.Error
 	require.ErrorAs(t, err, &refused)
 	require.EqualError(t, err, "testdata/none.yaml: cannot be read: no such file or directory")
-	require.True(t, errors.Is(err, fs.ErrNotExist))
+	require.ErrorIs(t, err, fs.ErrNotExist)
 }
 
 func TestEndlessFileIsNotRead(t *testing.T) {

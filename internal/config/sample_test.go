@@ -173,7 +173,7 @@ func (w *sampleWriter) comment(f field, indent string) {
 	}
 	const width = 100
 	line := indent + "#"
-	for _, word := range strings.Fields(text) {
+	for word := range strings.FieldsSeq(text) {
 		if len(line)+len(word) >= width {
 			w.line(line)
 			line = indent + "#"

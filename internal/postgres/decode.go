@@ -139,8 +139,7 @@ func (d *Decoder) value(i int, cols []vecferry.Column) (vecferry.Value, error) {
 // rowError gives a value's error its row, or names the column of a corrupt one.
 func (d *Decoder) rowError(key vecferry.Key, i int, err error) error {
 	name := d.table.Fields[i].Column
-	var reason valueError
-	if errors.As(err, &reason) {
+	if reason, ok := errors.AsType[valueError](err); ok {
 		return d.table.RowError(key, name, string(reason))
 	}
 	return fmt.Errorf("table %s, column %s: %w", d.table, name, err)

@@ -101,8 +101,7 @@ const (
 
 // sqlState returns the SQLSTATE of a server's error, or "".
 func sqlState(err error) string {
-	var pg *pgconn.PgError
-	if errors.As(err, &pg) {
+	if pg, ok := errors.AsType[*pgconn.PgError](err); ok {
 		return pg.Code
 	}
 	return ""
@@ -121,8 +120,7 @@ func (s *Source) fail(ctx context.Context, op string, err error) error {
 
 // connectError returns a *ConnectError if err is about the connection, else err.
 func (s *Source) connectError(err error) error {
-	var done *ConnectError
-	if errors.As(err, &done) {
+	if _, ok := errors.AsType[*ConnectError](err); ok {
 		return err
 	}
 	var dial *pgconn.ConnectError

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"net"
 	"strconv"
 	"time"
@@ -84,9 +85,7 @@ func poolConfig(opts Options) (*pgxpool.Config, error) {
 		Enable: true, Idle: 30 * time.Second, Interval: 10 * time.Second, Count: 3,
 	}}
 	conn.DialFunc = dialer.DialContext
-	for name, value := range sessionSettings() {
-		conn.RuntimeParams[name] = value
-	}
+	maps.Copy(conn.RuntimeParams, sessionSettings())
 	return cfg, nil
 }
 
@@ -133,8 +132,7 @@ func afterConnect(ctx context.Context, conn *pgx.Conn) error {
 // dsnError keeps a file that could not be read, and nothing else of the cause:
 // any part of a broken string may be the password.
 func dsnError(err error) error {
-	var file *fs.PathError
-	if errors.As(err, &file) {
+	if file, ok := errors.AsType[*fs.PathError](err); ok {
 		return fmt.Errorf("%w: %w", ErrDSN, file)
 	}
 	return ErrDSN

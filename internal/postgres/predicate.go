@@ -2,6 +2,7 @@ package postgres
 
 import (
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -107,7 +108,7 @@ func keyCast(t *vecferry.Table) string {
 func (p *predicate) String() string {
 	parts := p.parts
 	if len(p.set) > 0 {
-		parts = append(parts[:len(parts):len(parts)],
+		parts = append(slices.Clip(parts),
 			fmt.Sprintf("%s = ANY (ARRAY[%s])", p.column, strings.Join(p.set, ", ")))
 	}
 	if len(parts) == 0 {

@@ -114,7 +114,7 @@ func TestRangesMeanTheSameToTheServer(t *testing.T) {
 				for i := size; i < len(keys); i += size {
 					inside = append(inside, vecferry.Key(keys[i]))
 				}
-				require.Equal(r, len(inside), len(cuts))
+				require.Len(r, cuts, len(inside))
 				for i := range cuts {
 					require.Equal(r, inside[i], cuts[i])
 				}

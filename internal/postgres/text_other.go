@@ -108,7 +108,7 @@ func appendIPv4(dst, b []byte) []byte {
 // address with dots (PostgreSQL source, inet_net_ntop.c).
 func appendIPv6(dst, b []byte) []byte {
 	from, to := longestZeros(b)
-	for i := 0; i < 8; i++ {
+	for i := range 8 {
 		switch {
 		case i == from:
 			dst = append(dst, ':')

@@ -49,6 +49,8 @@ func (w *world) startWriters() *sync.WaitGroup {
 			a.setup += "; set synchronous_commit = off" // visible before it is durable
 		case !w.o.ghost || n < 4:
 			a.setup += "; set synchronous_commit = local"
+		default:
+			a.ghost = true
 		}
 		wg.Go(func() { a.run(w.t.Context()) })
 	}

@@ -2,6 +2,7 @@ package property
 
 import (
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"sync"
@@ -24,6 +25,8 @@ type mutant struct {
 	// hasty shows the copy every chunk of a range that was never live as held,
 	// as soon as its LOW is written.
 	hasty bool
+	// blind reads chunks with any snapshot.
+	blind bool
 	// lsn notes where the log ends before a chunk is read.
 	lsn bool
 	// careless says that writes to the same keys at once are to be expected.
@@ -56,8 +59,10 @@ type mutation struct {
 
 // hasty is a chunk that did not wait.
 type hasty struct {
-	low  vecferry.Mark
-	high vecferry.LSN // where its HIGH is, 0 before
+	low vecferry.Mark
+	// end is a position behind the last of its marks: from there on the record
+	// itself tells.
+	end vecferry.LSN
 }
 
 // listen registers who is told of the sink's record.
@@ -86,7 +91,7 @@ func (w *world) show() {
 	cp := w.shown
 	for attempt, h := range w.hasty {
 		t := cp.Tables[h.low.Table]
-		if t == nil || t.Copies[attempt] != nil || h.high != 0 && cp.AppliedLSN >= h.high {
+		if t == nil || t.Copies[attempt] != nil || cp.AppliedLSN >= h.end {
 			delete(w.hasty, attempt)
 			continue
 		}
@@ -145,7 +150,7 @@ func without(r vecferry.MappedRange, cuts []vecferry.Range) []vecferry.MappedRan
 }
 
 // lowWritten makes a chunk hasty, if the mutant is and its ranges were never live.
-func (w *world) lowWritten(m vecferry.Mark) {
+func (w *world) lowWritten(m vecferry.Mark, end vecferry.LSN) {
 	w.mutationMu.Lock()
 	defer w.mutationMu.Unlock()
 	if !w.o.mutant.hasty || w.shown == nil {
@@ -157,17 +162,20 @@ func (w *world) lowWritten(m vecferry.Mark) {
 				return
 			}
 		}
+		maps.DeleteFunc(w.hasty, func(_ uint64, h *hasty) bool {
+			return h.low.Table == m.Table && slices.ContainsFunc(h.low.Ranges, r.Overlaps)
+		})
 	}
-	w.hasty[m.Attempt] = &hasty{low: m}
+	w.hasty[m.Attempt] = &hasty{low: m, end: end}
 	w.show()
 }
 
 // highWritten notes where a chunk's HIGH is.
-func (w *world) highWritten(attempt uint64, at vecferry.LSN) {
+func (w *world) highWritten(attempt uint64, end vecferry.LSN) {
 	w.mutationMu.Lock()
 	defer w.mutationMu.Unlock()
 	if h := w.hasty[attempt]; h != nil {
-		h.high = at
+		h.end = end
 	}
 }
 

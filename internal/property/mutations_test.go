@@ -68,34 +68,74 @@ func ruled(name string, r sink.Rules) mutant {
 
 func mutants() []tried {
 	return []tried{
-		{"gate by visibility", mutant{name: "gate by LSN", lsn: true, with: func(w *world) sink.Rules { return gatesByLSN{w: w} }}, haunted},
-		{"clear before insert", mutant{name: "no clearing", target: func(t snapshot.Target) snapshot.Target { return clearsNothing{t} }}, nil},
-		{"hold back between LOW and HIGH", ruled("dropping instead of holding back", dropsInstead{}), nil},
+		{"gate by visibility", mutant{name: "gate by LSN", lsn: true, with: func(w *world) sink.Rules { return gatesByLSN{w: w} }},
+			tunes(haunted, dawdling)},
+		{"clear before insert", mutant{name: "no clearing", target: func(t snapshot.Target) snapshot.Target { return clearsNothing{t} }}, busy},
+		{"hold back between LOW and HIGH", ruled("dropping instead of holding back", dropsInstead{}), busy},
+		{"skip what is in the chunk", ruled("skipping nothing that was held back", skipsNothing{}), tunes(busy, dawdling)},
 		{"need(c)", ruled("no need(c)", needsNothing{}), haunted},
-		{"R is persisted", ruled("R not persisted", forgetsRecent{}), func(o *options) { haunted(o); o.deaths["sink"] = 0.05 }},
-		{"R has applied changes", ruled("R without applied changes", forgetsApplied{}), func(o *options) { haunted(o); o.recopy = 20 * time.Millisecond }},
+		{"HIGH may be void", mutant{name: "every HIGH accepted, from workers that do not check either", blind: true,
+			with: func(*world) sink.Rules { return acceptsAll{} }}, haunted},
+		{"R is persisted", ruled("R not persisted", forgetsRecent{}), tunes(haunted, dying)},
+		{"R has applied changes", ruled("R without applied changes", forgetsApplied{}), tunes(haunted, single)},
 		{"wait for the persisted record", mutant{name: "waiting in memory only", leaks: true, careless: true}, truncated},
-		{"wait in every attempt", mutant{name: "waiting in re-copies only", hasty: true, careless: true}, slow},
+		{"wait in every attempt", mutant{name: "waiting in re-copies only", hasty: true, careless: true}, lagging},
 		{"taint in a replay", ruled("vector taken in a replayed key change", mergesOntoAny{}), slow},
-		{"carry from live ranges only", ruled("vector taken from any range", carriesAnyway{}), func(o *options) { o.rekeys = 40 }},
-		{"HIGH may be void", ruled("every HIGH accepted", acceptsAll{}), haunted},
-		{"skip what is in the chunk", ruled("skipping nothing that was held back", skipsNothing{}), nil},
+		{"carry from live ranges only", ruled("vector taken from any range", carriesAnyway{}), tunes(busy, moving)},
+	}
+}
+
+// busy copies live ranges all the time, and nothing else goes wrong than has to.
+func busy(o *options) {
+	o.copied, o.recopy, o.chaos, o.workers, o.truncate = true, 30*time.Millisecond, 5*time.Second, 3, 0
+	o.lag, o.runBytes, o.chunkRows, o.flaky = 10*time.Millisecond, 1<<20, 40, 0
+	o.readDelay, o.writeDelay = 20*time.Millisecond, 100*time.Millisecond
+	o.deaths = map[string]float64{}
+	o.ghost, o.writers = false, 5
+}
+
+// dying lets the sink die often, and moving changes keys more than anything else.
+func dying(o *options)  { o.deaths = map[string]float64{"sink": 0.03} }
+func moving(o *options) { o.rekeys = 40 }
+
+func tunes(all ...func(*options)) func(*options) {
+	return func(o *options) {
+		for _, tune := range all {
+			tune(o)
+		}
 	}
 }
 
 // haunted has commits that are in the log and not visible.
-func haunted(o *options) { o.ghost = true; o.writers = 10 }
+func haunted(o *options) {
+	busy(o)
+	o.ghost, o.writers = true, 10
+}
+
+// dawdling reads its chunks late, so that much is held back that the snapshot sees.
+func dawdling(o *options) { o.readDelay = 400 * time.Millisecond }
 
 // slow has long runs, which are redone as a whole, and moves keys about.
 func slow(o *options) {
-	o.lag, o.runBytes, o.rekeys = 500*time.Millisecond, 1<<20, 40
-	o.deaths["sink"] = 0.05
+	busy(o)
+	o.lag, o.rekeys, o.recopy = 500*time.Millisecond, 40, time.Hour
+	o.deaths = map[string]float64{"sink": 0.05}
 }
 
-// truncated empties its tables all the time, and copies them again.
-func truncated(o *options) {
+// single has transactions of one statement.
+func single(o *options) { o.statements = 1 }
+
+// lagging is a first copy by workers that die, while the sink is behind.
+func lagging(o *options) {
 	slow(o)
-	o.truncate, o.recopy = 0.3, 20*time.Millisecond
+	o.copied, o.chunkRows, o.rekeys, o.writeDelay = false, 10, 20, 20*time.Millisecond
+	o.deaths = map[string]float64{"copy": 0.05}
+}
+
+// truncated empties its tables now and then, and copies live ranges.
+func truncated(o *options) {
+	busy(o)
+	o.truncate, o.writeDelay = 0.1, 10*time.Millisecond
 }
 
 const envMutants = "VECFERRY_PROPERTY_MUTANTS" // runs of each
@@ -124,9 +164,8 @@ func TestMutants(t *testing.T) {
 				t.Run(fmt.Sprintf("%s/%d", m.mutant.name, run), func(t *testing.T) {
 					o := draw(uint64(run))
 					o.killed = false
-					if o.mutant = m.mutant; m.tune != nil {
-						m.tune(&o)
-					}
+					o.mutant = m.mutant
+					m.tune(&o)
 					w := play(t, o, ghosts, nil)
 					t.Log(w.summary())
 					if found := w.failures(); len(found) > 0 {

@@ -15,6 +15,7 @@ type options struct {
 	ghost   bool // a synchronous standby is missing now and then
 	killed  bool // PostgreSQL is killed
 	copied  bool // everything, before the writers begin
+	blind   bool // workers read with any snapshot, and leave the check to the sink
 	prefix  string
 	mutant  mutant
 
@@ -36,9 +37,9 @@ func draw(seed uint64) options {
 	d := newDice(seed, 0)
 	o := options{
 		seed: seed, version: []int{16, 18}[seed%2], ghost: seed%4 >= 2, killed: seed%10 == 9,
-		duration: 8 * time.Second, writers: 5, statements: 3, rekeys: 20, hot: 40, pace: 12 * time.Millisecond,
+		duration: 8 * time.Second, writers: 5, statements: 3, rekeys: 20, hot: 40, pace: 8 * time.Millisecond,
 		heartbeat: 100*time.Millisecond + d.upTo(400*time.Millisecond),
-		commits:   600, workers: 1 + d.n(3), chunkRows: 30 + d.n(80), batchBytes: 4000 << d.n(6), runBytes: 1 << (4 * d.n(7)),
+		commits:   600, workers: 1 + d.n(3), chunkRows: 20 + d.n(50), batchBytes: 4000 << d.n(6), runBytes: 1 << (4 * d.n(7)),
 		lag: 2*time.Millisecond + d.upTo(20*time.Millisecond), callDelay: time.Millisecond + d.upTo(5*time.Millisecond),
 		readDelay: d.upTo(30 * time.Millisecond), writeDelay: d.upTo(30 * time.Millisecond),
 		recopy: 50*time.Millisecond + d.upTo(100*time.Millisecond), flaky: 0.01,
@@ -52,9 +53,9 @@ func draw(seed uint64) options {
 	if d.n(2) == 0 {
 		o.truncate = 0.01
 	}
-	o.copied = d.n(2) == 0
-	if d.n(3) == 0 { // slow workers
-		o.readDelay, o.writeDelay = 200*time.Millisecond, 100*time.Millisecond
+	o.copied, o.blind = d.n(2) == 0, d.n(4) == 0
+	if d.n(2) == 0 { // slow workers: more changes meanwhile
+		o.readDelay, o.writeDelay = 400*time.Millisecond, 200*time.Millisecond
 	}
 	if o.ghost {
 		o.writers = 10 // four of which do not wait for standbys
@@ -79,9 +80,9 @@ func (o options) String() string {
 
 // counts are what happened in a run.
 type counts struct {
-	commits, recopies, reopened, kills, faults, letters     atomic.Int64
-	captureDeaths, sinkDeaths, copyDeaths                   atomic.Int64
-	applied, dropped, heldBack, gated, void, tainted, batch atomic.Int64
+	commits, ghosts, recopies, reopened, kills, faults, letters atomic.Int64
+	captureDeaths, sinkDeaths, copyDeaths                       atomic.Int64
+	applied, dropped, heldBack, gated, void, tainted, batch     atomic.Int64
 }
 
 func (c *counts) deathsOf(stage string) *atomic.Int64 {
@@ -114,9 +115,9 @@ func (w *world) summary() string {
 			}
 		}
 	}
-	return fmt.Sprintf("%s | %d commits, %d batches | deaths: capture %d, sink %d (%d redone), workers %d; %d reopened, %d kills, %d faults | "+
+	return fmt.Sprintf("%s | %d commits (%d ghosts), %d batches | deaths: capture %d, sink %d (%d redone), workers %d; %d reopened, %d kills, %d faults | "+
 		"%d chunks, %d void, %d copied again, %d tainted, %d dead letters | %d dropped, %d held back, %d gated, %d applied | %d keys checked in %d checks",
-		w.o, c.commits.Load(), w.oracle.at, c.captureDeaths.Load(), c.sinkDeaths.Load(), w.oracle.redos, c.copyDeaths.Load(),
+		w.o, c.commits.Load(), c.ghosts.Load(), w.oracle.at, c.captureDeaths.Load(), c.sinkDeaths.Load(), w.oracle.redos, c.copyDeaths.Load(),
 		c.reopened.Load(), c.kills.Load(), c.faults.Load(), chunks, c.void.Load(), c.recopies.Load(), c.tainted.Load(), c.letters.Load(),
 		c.dropped.Load(), c.heldBack.Load(), c.gated.Load(), c.applied.Load(), w.oracle.keys, w.oracle.checks)
 }

@@ -9,6 +9,7 @@ import (
 	"github.com/vecferry/vecferry"
 	"github.com/vecferry/vecferry/capture"
 	"github.com/vecferry/vecferry/internal/changelog"
+	"github.com/vecferry/vecferry/internal/lifecycle"
 	"github.com/vecferry/vecferry/internal/postgres"
 	"github.com/vecferry/vecferry/sink"
 	"github.com/vecferry/vecferry/snapshot"
@@ -119,6 +120,10 @@ func (s checkpointStore) Save(ctx context.Context, value []byte, revision uint64
 	}
 	if s.w.o.mutant.leaks {
 		s.w.tell(cp)
+		lifecycle.Sleep(ctx, 300*time.Millisecond)
+		if !s.w.calm.Load() && s.life.dice.n(4) == 0 {
+			s.life.end() // the copy has seen what nobody will
+		}
 	}
 	s.w.stall(ctx)
 	rev, err := s.stateStore.Save(ctx, checkpointKey, value, revision)
@@ -219,7 +224,7 @@ func (m marks) Emit(ctx context.Context, pipeline string, mark vecferry.Mark) (a
 			return err
 		}
 		if mark.Kind == vecferry.Low {
-			m.w.lowWritten(mark)
+			m.w.lowWritten(mark, at)
 		} else {
 			m.w.highWritten(mark.Attempt, at)
 		}
@@ -245,6 +250,9 @@ func (c chunks) Split(ctx context.Context, t *vecferry.Table, r vecferry.Range, 
 
 func (c chunks) ReadChunk(ctx context.Context, r snapshot.Request) (snapshot.Chunk, error) {
 	c.w.nap(ctx, c.life.dice, c.w.o.readDelay)
+	if c.w.o.blind || c.w.o.mutant.blind {
+		r.Need = nil // the sink must find out by itself
+	}
 	noted, err := c.w.noteLSN(ctx, c.Source)
 	if err != nil {
 		return snapshot.Chunk{}, err

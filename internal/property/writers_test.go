@@ -13,7 +13,7 @@ import (
 )
 
 // keysPerTable is how many keys there are, present or not.
-const keysPerTable = 420
+const keysPerTable = 240
 
 // ddl makes the two tables: a column was dropped before the key, one is
 // generated, one may be out of line beside the vector, one may hold more than
@@ -70,6 +70,7 @@ type writer struct {
 	dice  *dice
 	conn  *pgx.Conn
 	setup string
+	ghost bool // its commits wait for standbys
 }
 
 // run writes until the world stops its writers, over new connections whenever
@@ -121,6 +122,9 @@ func (a *writer) transaction(ctx context.Context) {
 		a.exec(ctx, "rollback")
 	} else if a.exec(ctx, "commit") {
 		a.w.count.commits.Add(1)
+		if a.ghost {
+			a.w.count.ghosts.Add(1)
+		}
 	}
 	if a.conn != nil && a.conn.IsClosed() {
 		a.conn = nil
@@ -136,7 +140,11 @@ func (a *writer) statements() (out []string) {
 	if a.w.o.truncate > 0 && a.n == 1 && a.dice.happens(a.w.o.truncate) {
 		return a.truncation()
 	}
-	for range 1 + a.dice.n(a.w.o.statements) {
+	most := a.w.o.statements
+	if a.ghost && most > 1 {
+		most = 8
+	}
+	for range 1 + a.dice.n(most) {
 		switch a.dice.n(16) {
 		case 0, 1:
 			out = append(out, "savepoint a", a.statement(), "rollback to a", a.statement())

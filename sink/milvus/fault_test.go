@@ -2,6 +2,7 @@ package milvus_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"testing"
@@ -127,8 +128,7 @@ func TestBackPressure(t *testing.T) {
 	var e *milvus.Error
 	require.Eventually(t, func() bool {
 		err := client.Backend(table).Insert(t.Context(), rowsOf(table, 0, 1, 1))
-		e, _ = err.(*milvus.Error)
-		return err != nil
+		return errors.As(err, &e)
 	}, time.Minute, 100*time.Millisecond)
 	require.Equal(t, milvus.BackPressure, e.Class)
 	require.False(t, e.InDoubt())

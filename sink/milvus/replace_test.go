@@ -79,7 +79,7 @@ func TestReplaceSurvivesEveryFailure(t *testing.T) {
 			}
 			f := faults[0]
 			faults = faults[1:]
-			if e, ok := f.Err.(*milvus.Error); ok { // the pace depends on the method
+			if e, ok := errors.AsType[*milvus.Error](f.Err); ok { // the pace depends on the method
 				named := *e
 				named.Method = string(call.Method)
 				f.Err = &named
@@ -167,7 +167,7 @@ func TestLoneRowIsNotGivenUpTooSoon(t *testing.T) {
 			require.NoError(t, err)
 			done <- rejected
 		}()
-		time.Sleep(time.Hour)
+		<-time.After(time.Hour) // of the bubble's clock
 		reason, since, attempts := c.Waiting()
 		require.Contains(t, reason, "made up for a test")
 		require.InDelta(t, time.Hour, time.Since(since), float64(20*time.Second))
