@@ -122,6 +122,7 @@ func TestCaptureFillsTheRealChangeLogAndGoesOn(t *testing.T) {
 	p := newPipeline(t, testenv.Postgres(t, 18))
 	dir := t.TempDir()
 	log := p.onRealLog(t, dir, 1<<20)
+	p.opts.StatusInterval = 5 * time.Second // it also bounds a write of the state, on a busy machine too
 	l := p.run(t)
 	p.db.Exec("insert into docs select i, repeat('x', 1000) from generate_series(1, 3000) i")
 	require.ErrorIs(t, l.wait(), changelog.ErrFull)
