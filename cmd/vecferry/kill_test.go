@@ -97,9 +97,9 @@ func (p *program) caughtUp() {
 	var out []byte
 	require.Eventually(p.t, func() bool {
 		var err error
-		out, err = p.command("wait", "--caught-up", "--timeout", "2m").CombinedOutput()
+		out, err = p.command("wait", "--caught-up", "--timeout", "4m").CombinedOutput()
 		return err == nil
-	}, 3*time.Minute, 100*time.Millisecond, "%s", out)
+	}, 5*time.Minute, 100*time.Millisecond, "%s", out)
 }
 
 // The program is killed at random moments of the copy and of the stream.

@@ -118,7 +118,7 @@ func (w *world) caughtUp() {
 	require.Eventually(w.t, func() bool {
 		r := w.p.probe.report()
 		return applied(r) >= until && allLive(r)
-	}, 2*time.Minute, 20*time.Millisecond, "%+v", w.p.probe.report())
+	}, 4*time.Minute, 20*time.Millisecond, "%+v", w.p.probe.report())
 }
 
 // equal compares every row of every table, over connections of its own.

@@ -171,7 +171,7 @@ func TestWritersDuringTheCopyAndAfter(t *testing.T) {
 			w.cfg.Snapshot.ChunkBytes = 1 << 20
 			calm := storm(t, w.dsn, 4)
 			w.start()
-			require.Eventually(t, func() bool { return allLive(w.p.probe.report()) }, time.Minute, 20*time.Millisecond)
+			require.Eventually(t, func() bool { return allLive(w.p.probe.report()) }, 4*time.Minute, 20*time.Millisecond)
 			w.caughtUp()
 			n := calm()
 			w.caughtUp()

@@ -55,7 +55,7 @@ func TestPrefetchIsBounded(t *testing.T) {
 	l := openEmbedded(t, t.TempDir())
 	written(t, l, batches, size)
 	r := newReader(t, l, 0)
-	require.Eventually(t, func() bool { return r.Buffered() >= 16 }, 10*time.Second, time.Millisecond)
+	require.Eventually(t, func() bool { return r.Buffered() >= 16 }, time.Minute, time.Millisecond)
 	for n := uint64(1); n <= batches; n++ {
 		readRange(t, r, n, n)
 		r.window.mu.Lock()
@@ -80,7 +80,7 @@ func TestAckIsProgressOnly(t *testing.T) {
 	readRange(t, r, 1, 8)
 	require.Equal(t, uint64(10), pending())
 	require.NoError(t, r.Ack(6))
-	require.Eventually(t, func() bool { return pending() == 4 }, 10*time.Second, 5*time.Millisecond)
+	require.Eventually(t, func() bool { return pending() == 4 }, time.Minute, 5*time.Millisecond)
 	require.NoError(t, r.Ack(3), "an older one does nothing")
 	r.Close()
 
@@ -88,7 +88,7 @@ func TestAckIsProgressOnly(t *testing.T) {
 	readRange(t, r, 3, 10)
 	require.Equal(t, uint64(8), pending())
 	require.NoError(t, r.Ack(10))
-	require.Eventually(t, func() bool { return pending() == 0 }, 10*time.Second, 5*time.Millisecond)
+	require.Eventually(t, func() bool { return pending() == 0 }, time.Minute, 5*time.Millisecond)
 }
 
 // Somebody else pulls from our consumer: batches are missing in what we get.
@@ -134,7 +134,7 @@ func TestReaderHaltsAtAGapInTheMiddle(t *testing.T) {
 	written(t, l, batches, size)
 	r := newReader(t, l, 0)
 	full := func() bool { return !r.window.roomy() && r.Buffered() >= 16 }
-	require.Eventually(t, full, 10*time.Second, time.Millisecond)
+	require.Eventually(t, full, time.Minute, time.Millisecond)
 	readRange(t, r, 1, 1)
 	require.NoError(t, l.Trim(t.Context(), 50))
 	var err error
@@ -247,7 +247,7 @@ func TestReaderEndsWithTheLog(t *testing.T) {
 	require.Eventually(t, func() bool {
 		_, err := r.Next(t.Context(), 0)
 		return err != nil && err != ErrIdle //nolint:errorlint // the very value: not closed yet
-	}, 20*time.Second, 10*time.Millisecond)
+	}, time.Minute, 10*time.Millisecond)
 	_, err := r.Next(t.Context(), -1)
 	require.ErrorIs(t, err, ErrClosed)
 }

@@ -14,7 +14,7 @@ import (
 	"github.com/vecferry/vecferry/internal/testenv"
 )
 
-const patience = 20 * time.Second
+const patience = time.Minute
 
 func everything(t *vecferry.Table) ChunkRequest {
 	return ChunkRequest{Table: t, Ranges: []vecferry.Range{vecferry.Everything()}}

@@ -17,7 +17,7 @@ import (
 const (
 	helperEnv  = "VECFERRY_TESTENV_HELPER" // which part a second process plays
 	noGuardEnv = "VECFERRY_TESTENV_NO_GUARD"
-	patience   = 20 * time.Second
+	patience   = time.Minute
 	step       = 10 * time.Millisecond
 )
 

@@ -88,12 +88,12 @@ func TestDatabasesAreIsolatedAndDropped(t *testing.T) {
 // holdSlot leaves a slot behind that a connection is using.
 func holdSlot(t *testing.T, db *TestDB) {
 	t.Helper()
+	db.Exec("create publication p for all tables") // before the slot, which reads the catalog as it was then
 	conn, err := pgx.Connect(t.Context(), db.DSN+"&replication=database")
 	require.NoError(t, err)
 	mode := pgx.QueryExecModeSimpleProtocol
 	_, err = conn.Exec(t.Context(), "CREATE_REPLICATION_SLOT s_"+db.Name+" LOGICAL pgoutput", mode)
 	require.NoError(t, err)
-	db.Exec("create publication p for all tables")
 	conn.PgConn().Frontend().SendQuery(startReplication(db))
 	require.NoError(t, conn.PgConn().Frontend().Flush())
 	require.Eventually(t, func() bool {
