@@ -29,7 +29,7 @@ test: ## Run all tests, on real servers (PKG=./sink/... for some)
 
 # What has goroutines of its own. The end-to-end tests and what is left out here
 # run in `make test` only: under the detector they cost minutes and find the same.
-RACE_PKG = $(shell $(GO) list $(PKG) | grep -v -E '/(cmd|deploy|docs|bench|internal/(config|demo|testenv))(/|$$)')
+RACE_PKG = $(shell $(GO) list $(PKG) | grep -v -E '/(cmd|deploy|docs|bench|sink/milvus|internal/(config|demo|testenv|postgres|property))(/|$$)')
 
 .PHONY: race
 race: ## Run the tests with the race detector (needs a C compiler)

@@ -201,6 +201,15 @@ func (w *world) apply(crash bool) {
 	w.oracle()
 }
 
+// settled applies all that was committed and persists it.
+func (w *world) settled() {
+	w.capture()
+	for int(w.sink.cp.Applied) < len(w.log.batches) {
+		w.apply(false)
+	}
+	require.NoError(w.t, w.sink.save(context.Background(), 0))
+}
+
 // oracle compares every key of a live range with the source at the sink's
 // position, by the log alone.
 func (w *world) oracle() {

@@ -75,9 +75,13 @@ func (b mortalBackend) Count(ctx context.Context, s milvus.Selection) (n int64, 
 type mortalStore struct {
 	fakeStore
 	*failpoint
+	before func(value []byte) // may be nil
 }
 
 func (s *mortalStore) Save(ctx context.Context, v []byte, rev uint64) (next uint64, err error) {
+	if s.before != nil {
+		s.before(v)
+	}
 	err = s.around(func() (err error) { next, err = s.fakeStore.Save(ctx, v, rev); return err })
 	return next, err
 }
@@ -132,20 +136,21 @@ func (r *openReader) Next(ctx context.Context, block bool) (Message, bool, error
 // script is a source, a log, a sink and one chunk worker that do the same in
 // every life, but for the step at which the program dies.
 type script struct {
-	t       *testing.T
-	src     source
-	log     openLog
-	target  *memory.Server
-	store   mortalStore
-	dead    mortalDead
-	points  *failpoint
-	rules   Rules
-	table   *vecferry.Table
+	t      *testing.T
+	src    source
+	log    openLog
+	target *memory.Server
+	store  mortalStore
+	dead   mortalDead
+	points *failpoint
+	rules  Rules
+	table  *vecferry.Table
 
 	sink    *Sink
 	stop    context.CancelFunc
 	ended   chan error
 	attempt uint64
+	highs   map[uint64]vecferry.Mark // of the chunks that were copied
 	wrong   []string
 	deaths  int
 	serial  int
@@ -159,7 +164,7 @@ func newScript(t *testing.T, rules Rules, at ...int) *script {
 	}
 	table := testTable()
 	table.Fields[fieldID].MaxLength, table.Fields[fieldBody].Type, table.BatchRows = 100, vecferry.FieldInt64, 2
-	s := &script{t: t, target: memory.New(), points: points, rules: rules, table: table,
+	s := &script{t: t, target: memory.New(), points: points, rules: rules, table: table, highs: map[uint64]vecferry.Mark{},
 		log: openLog{fakeLog: &fakeLog{}, more: make(chan struct{}, 1)}, store: mortalStore{failpoint: points}, dead: mortalDead{failpoint: points}}
 	s.store.crash = func() error { return nil }
 	_, err := s.target.Prepare(t.Context(), table)
@@ -331,21 +336,41 @@ func (s *script) lowOf(ranges ...vecferry.Range) {
 	s.mark(vecferry.Mark{Kind: vecferry.Low, Table: testOID, Attempt: s.attempt, Ranges: ranges, Snapshot: s.src.snapshot()})
 }
 
+// hasten lets the worker act on what the sink has in memory, persisted or not.
+func (s *script) hasten() {
+	s.store.before = func(value []byte) {
+		cp, err := vecferry.DecodeCheckpoint(value)
+		require.NoError(s.t, err)
+		for attempt := range cp.Tables[testOID].Copies {
+			if _, done := s.highs[attempt]; !done {
+				s.fill(attempt, cp.Tables[testOID])
+			}
+		}
+	}
+}
+
 // copy does what a worker does between LOW and HIGH, if the record holds the
 // chunk, and returns the HIGH mark.
 func (s *script) copy(attempt uint64) vecferry.Mark {
-	high := vecferry.Mark{Kind: vecferry.High, Table: testOID, Attempt: attempt, Snapshot: s.src.snapshot()}
 	st := s.store.checkpoint().Tables[testOID]
-	held := st.Copies[attempt]
-	if held == nil {
+	if _, done := s.highs[attempt]; !done && st.Copies[attempt] != nil {
+		s.fill(attempt, st)
+	}
+	if high, done := s.highs[attempt]; done {
 		return high
 	}
+	return vecferry.Mark{Kind: vecferry.High, Table: testOID, Attempt: attempt, Snapshot: s.src.snapshot()}
+}
+
+// fill copies the rows of a chunk.
+func (s *script) fill(attempt uint64, st *vecferry.TableState) {
+	high := vecferry.Mark{Kind: vecferry.High, Table: testOID, Attempt: attempt, Snapshot: s.src.snapshot()}
 	ranges := covered(st.Ranges, ofAttempt(attempt), vecferry.Everything())
 	c := milvus.NewCollection(s.table, s.target.Backend(s.table), milvus.Config{})
-	var w vecferry.Write
 	for _, r := range ranges {
 		require.NoError(s.t, c.Clear(s.t.Context(), r))
 	}
+	var w vecferry.Write
 	rows := s.src.visibleRows()
 	for i := range 12 {
 		k := keyName(i)
@@ -355,12 +380,12 @@ func (s *script) copy(attempt uint64) vecferry.Mark {
 		case row.meta == badMeta:
 			high.Dead = append(high.Dead, vecferry.Key(k))
 		default:
-			w.New = append(w.New, targetRow(k, row, held.Low))
+			w.New = append(w.New, targetRow(k, row, st.Copies[attempt].Low))
 		}
 	}
 	_, err := c.Replace(s.t.Context(), w)
 	require.NoError(s.t, err)
-	return high
+	s.highs[attempt] = high
 }
 
 // play is the whole story: what each phase puts into the log is one run.
@@ -395,7 +420,18 @@ func (s *script) play() {
 	s.tx([]event{s.scalar(3), s.scalar(5), s.move(8, 9)})
 	s.live()
 
-	// All tables are emptied, with a chunk open.
+	// The table is emptied, and a live part of it copied again in the same run.
+	s.tx([]event{s.scalar(3), {op: vecferry.OpTruncate}, s.insert(1), s.insert(2)}, []event{s.insert(3), s.scalar(2), s.insert(9)})
+	again = s.low(2, 5)
+	s.tx([]event{s.scalar(2), s.move(3, 4), s.scalar(9)})
+	s.live()
+	high = s.copy(again)
+	s.tx([]event{s.scalar(4)})
+	s.mark(high)
+	s.tx([]event{s.scalar(2)})
+	s.live()
+
+	// The same with a chunk open.
 	open := s.low(6, 12)
 	s.live()
 	high = s.copy(open)
@@ -426,11 +462,17 @@ func (s *script) finish() {
 }
 
 // played runs the story with deaths at some steps.
-func played(t *testing.T, rules Rules, at ...int) (s *script) {
+func played(t *testing.T, rules Rules, at ...int) *script {
+	t.Helper()
+	return playedWith(t, func(*script) {}, rules, at...)
+}
+
+func playedWith(t *testing.T, prepare func(*script), rules Rules, at ...int) (s *script) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
 		t.Helper()
 		s = newScript(t, rules, at...)
+		prepare(s)
 		s.play()
 		s.end()
 	})
@@ -482,4 +524,20 @@ func TestARedoNeedsItsRules(t *testing.T) {
 			t.Logf("wrong after a death at %d of %d steps", caught, steps)
 		})
 	}
+}
+
+// A worker that waits for the sink's memory, and not for its persisted record,
+// copies a live range that a redo empties behind its back.
+func TestAWorkerMustWaitForThePersistedRecord(t *testing.T) {
+	t.Parallel()
+	calm := playedWith(t, (*script).hasten, Protocol{})
+	require.Empty(t, calm.wrong)
+	caught := 0
+	for step := 1; step <= calm.points.passed; step++ {
+		if len(playedWith(t, (*script).hasten, Protocol{}, step).wrong) > 0 {
+			caught++
+		}
+	}
+	require.NotZero(t, caught)
+	t.Logf("wrong after a death at %d of %d steps", caught, calm.points.passed)
 }
