@@ -7,6 +7,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strconv"
+	"time"
 
 	"github.com/vecferry/vecferry"
 )
@@ -144,7 +145,7 @@ func (c *capturing) captured(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if _, err := f.until(ctx, pollEvery, func(r report) bool { return r.captured() >= to }); err != nil {
+	if _, err := f.until(ctx, 20*time.Millisecond, func(r report) bool { return r.captured() >= to }); err != nil {
 		return err
 	}
 	s, err := m.stop(ctx, c.b.rows)

@@ -27,6 +27,7 @@ type options struct {
 	peers   bool
 	verbose bool
 	quick   bool
+	metrics bool
 	sizes   []int
 	txnRows int
 	latency time.Duration
@@ -65,6 +66,7 @@ func parse(args []string, errOut io.Writer) (options, error) {
 	f.StringVar(&o.profile, "profile", "", "folder for CPU profiles of vecferry, one a measurement")
 	f.BoolVar(&o.peers, "peers", os.Getenv("PEERS") == "1", "copy with the plain Python script as well (also PEERS=1)")
 	f.BoolVar(&o.verbose, "v", false, "show vecferry's log")
+	f.BoolVar(&o.metrics, "metrics", false, "show what moved in vecferry's metrics during each measurement")
 	f.BoolVar(&o.quick, "quick", false, "floors write 1,000 rows on 4 lanes, instead of the fastest way of all: to try the program, not for figures")
 	f.IntVar(&o.txnRows, "txn-rows", 100000, "rows of the one transaction of the case txn")
 	f.DurationVar(&o.latency, "latency", 15*time.Second, "length of one measurement of the case latency")

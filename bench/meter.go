@@ -26,6 +26,7 @@ type meter struct {
 	before usage
 	begun  time.Time
 	load   load
+	told   counters
 }
 
 // meter starts measuring. A label names the profile of vecferry.
@@ -33,13 +34,20 @@ func (b *bench) meter(ctx context.Context, f *ferry, label string) (*meter, erro
 	if err := f.startProfile(ctx, label); err != nil {
 		return nil, err
 	}
-	return &meter{b: b, ferry: f, load: loadNow(), before: b.usage(f.pid()), begun: time.Now()}, nil
+	told, err := f.counters(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return &meter{b: b, ferry: f, told: told, load: loadNow(), before: b.usage(f.pid()), begun: time.Now()}, nil
 }
 
 func (m *meter) stop(ctx context.Context, rows int) (sample, error) {
 	s := sample{rows: rows, took: time.Since(m.begun), use: m.b.usage(m.ferry.pid()).minus(m.before), load: m.load}
 	if m.ferry != nil {
 		s.peak = peakMiB(m.ferry.pid())
+	}
+	if err := m.explain(ctx); err != nil {
+		return s, err
 	}
 	return s, m.ferry.stopProfile(ctx)
 }
@@ -63,6 +71,10 @@ func (b *bench) record(kase, arm, how string, dim int, s sample) {
 	b.figures[i].samples = append(b.figures[i].samples, s)
 	if s.p50 > 0 {
 		b.say("  %-12s p50 %4.0f ms, p99 %4.0f ms (load %.1f)", arm, s.p50*1000, s.p99*1000, s.load)
+		return
+	}
+	if arm == firstRow {
+		b.say("  %-12s after %.1f s (load %.1f)", arm, s.took.Seconds(), s.load)
 		return
 	}
 	b.say("  %-12s %6.0f rows/s (load %.1f, others use %.0f %% of the machine)", arm, s.rate(), s.load, s.foreign())

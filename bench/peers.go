@@ -66,7 +66,12 @@ func (b *bench) plain(ctx context.Context, c *copying) error {
 		return err
 	}
 	cmd := exec.CommandContext(ctx, python, script, b.pg.DSN("postgres"), c.table, b.milvus.Address(), collection)
+	cmd.Env = append(os.Environ(), "PYTHONWARNINGS=ignore")
 	cmd.Stderr = b.log
+	m, err := b.meter(ctx, nil, "")
+	if err != nil {
+		return err
+	}
 	text, err := cmd.Output()
 	if err != nil {
 		return fmt.Errorf("plain script: %w", err)
@@ -80,8 +85,12 @@ func (b *bench) plain(ctx context.Context, c *copying) error {
 	if err := json.Unmarshal(text, &answer); err != nil {
 		return fmt.Errorf("plain script: %w", err)
 	}
-	s := sample{rows: answer.Rows, took: time.Duration(answer.Seconds * float64(time.Second)), load: loadNow(), peak: answer.Peak}
-	s.use.ferry = answer.CPU
+	s, err := m.stop(ctx, answer.Rows)
+	if err != nil {
+		return err
+	}
+	// Its own figures leave out the start of Python.
+	s.took, s.use.bench, s.peak = time.Duration(answer.Seconds*float64(time.Second)), answer.CPU, answer.Peak
 	b.record(c.kase, plainArm, "psycopg cursor, pymilvus insert by 1,000", c.v.dim, s)
 	if err := b.check(ctx, collection, c.v, c.rows); err != nil {
 		return err

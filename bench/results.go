@@ -104,8 +104,8 @@ func (f figure) line() []string {
 	switch f.arm {
 	case floorArm:
 		line[5], line[10] = unknownFigure, unknownFigure
-	case plainArm: // it measures itself alone
-		line[6], line[5], line[7], line[8], line[9], line[11] = line[5], unknownFigure, unknownFigure, unknownFigure, unknownFigure, unknownFigure
+	case plainArm:
+		line[5] = unknownFigure
 	}
 	return line
 }

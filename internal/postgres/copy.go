@@ -47,6 +47,7 @@ type DeadRow struct {
 
 // ReadChunk reads ranges of keys in one short read-only transaction and one
 // snapshot. It waits, as long as ctx allows, until a snapshot sees all of Need.
+// What it returns is durable: no crash of the server takes it back.
 //
 // The error is ErrRewritten if the table has another file than Filenode, and a
 // *vecferry.HaltError if it is no longer what was mapped or may not be read.
@@ -100,7 +101,22 @@ func readChunk(ctx context.Context, conn *pgx.Conn, req ChunkRequest) (_ *Chunk,
 	if err := chunk.read(ctx, tx, req); err != nil {
 		return nil, err
 	}
-	return chunk, tx.Commit(ctx)
+	if err := tx.Commit(ctx); err != nil {
+		return nil, err
+	}
+	return chunk, harden(ctx, conn)
+}
+
+// harden makes durable whatever this session has seen. A transaction with
+// synchronous_commit = off is visible before it is durable: a server that is
+// killed forgets it, gives its id to another, and the chunk would hold what
+// never was. The commit of a message flushes the log behind all that was
+// committed before, and no id below its own is given out again. It must be this
+// session, which does not outlive a crash. A standby has only seen what it had.
+func harden(ctx context.Context, conn *pgx.Conn) error {
+	const sql = "SELECT CASE WHEN NOT pg_is_in_recovery() THEN pg_logical_emit_message(true, 'vecferry', '') END"
+	_, err := conn.Exec(ctx, sql)
+	return err
 }
 
 // rollback ends a transaction also when the caller's context is over; after a

@@ -26,7 +26,9 @@ func (w *world) drive() []string {
 	}
 	lap("slot")
 	writers := w.startWriters()
+	w.wild.Store(true)
 	w.chaos()
+	w.wild.Store(false)
 	lap("chaos")
 	w.still.Store(true)
 	writers.Wait()

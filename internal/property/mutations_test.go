@@ -125,17 +125,19 @@ func slow(o *options) {
 // single has transactions of one statement.
 func single(o *options) { o.statements = 1 }
 
-// lagging is a first copy by workers that die, while the sink is behind.
+// lagging is a first copy by workers that die, while the sink falls behind in
+// many short runs.
 func lagging(o *options) {
 	slow(o)
 	o.copied, o.chunkRows, o.rekeys, o.writeDelay = false, 10, 20, 20*time.Millisecond
+	o.lag, o.runBytes = 60*time.Millisecond, 1
 	o.deaths = map[string]float64{"copy": 0.05}
 }
 
 // truncated empties its tables now and then, and copies live ranges.
 func truncated(o *options) {
 	busy(o)
-	o.truncate, o.writeDelay = 0.1, 10*time.Millisecond
+	o.truncate, o.writeDelay, o.recopy = 0.05, 10*time.Millisecond, 100*time.Millisecond
 }
 
 const envMutants = "VECFERRY_PROPERTY_MUTANTS" // runs of each

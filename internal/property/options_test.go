@@ -19,16 +19,16 @@ type options struct {
 	prefix  string
 	mutant  mutant
 
-	duration                                            time.Duration // of the writing, at most
-	commits                                             int64         // that end it
-	writers, statements, rekeys, hot                    int
-	pace, heartbeat                                     time.Duration
-	truncate                                            float64 // of one writer's transactions
-	workers, chunkRows, batchBytes, runBytes            int
-	lag, callDelay, readDelay, writeDelay, recopy, beat time.Duration
-	flaky                                               float64 // of the requests to the target
-	deaths                                              map[string]float64
-	chaos                                               time.Duration // between two acts
+	duration                                      time.Duration // of the writing, at most
+	commits                                       int64         // that end it
+	writers, statements, rekeys, hot              int
+	pace, heartbeat                               time.Duration
+	truncate                                      float64 // of one writer's transactions
+	workers, chunkRows, batchBytes, runBytes      int
+	lag, callDelay, readDelay, writeDelay, recopy time.Duration
+	flaky                                         float64 // of the requests to the target
+	deaths                                        map[string]float64
+	chaos                                         time.Duration // between two acts
 }
 
 // draw returns the run of a seed. The servers follow from the seed as well, so
@@ -43,7 +43,7 @@ func draw(seed uint64) options {
 		lag: 2*time.Millisecond + d.upTo(20*time.Millisecond), callDelay: time.Millisecond + d.upTo(5*time.Millisecond),
 		readDelay: d.upTo(30 * time.Millisecond), writeDelay: d.upTo(30 * time.Millisecond),
 		recopy: 50*time.Millisecond + d.upTo(100*time.Millisecond), flaky: 0.01,
-		deaths: map[string]float64{"capture": 0.01, "sink": 0.01, "copy": 0.005},
+		deaths: map[string]float64{"capture": 0.01, "sink": 0.02, "copy": 0.005},
 		chaos:  500 * time.Millisecond,
 	}
 	if d.n(3) == 0 { // a slow target: long runs, which are redone as a whole
@@ -82,7 +82,7 @@ func (o options) String() string {
 type counts struct {
 	commits, ghosts, recopies, reopened, kills, faults, letters atomic.Int64
 	captureDeaths, sinkDeaths, copyDeaths                       atomic.Int64
-	applied, dropped, heldBack, gated, void, tainted, batch     atomic.Int64
+	applied, dropped, heldBack, gated, void, tainted            atomic.Int64
 }
 
 func (c *counts) deathsOf(stage string) *atomic.Int64 {

@@ -59,7 +59,7 @@ func TestProperty(t *testing.T) {
 // seedsOf returns the seeds to run: one from outside, or the first so many.
 func seedsOf(many int) (seeds []uint64) {
 	if s := os.Getenv(envSeed); s != "" {
-		for _, one := range strings.Split(s, ",") {
+		for one := range strings.SplitSeq(s, ",") {
 			n, err := strconv.ParseUint(one, 10, 64)
 			if err == nil {
 				seeds = append(seeds, n)

@@ -121,7 +121,7 @@ func (s checkpointStore) Save(ctx context.Context, value []byte, revision uint64
 	if s.w.o.mutant.leaks {
 		s.w.tell(cp)
 		lifecycle.Sleep(ctx, 300*time.Millisecond)
-		if !s.w.calm.Load() && s.life.dice.n(4) == 0 {
+		if s.w.wild.Load() && s.life.dice.n(4) == 0 {
 			s.life.end() // the copy has seen what nobody will
 		}
 	}
@@ -169,7 +169,10 @@ func (r sinkReader) Next(ctx context.Context, block bool) (sink.Message, bool, e
 	}
 	out := sink.Message{Batch: m.Batch, Data: m.Data}
 	r.w.oracle.tap(out)
-	return out, true, r.life.step()
+	if r.life.over.Load() {
+		return out, false, errCrash
+	}
+	return out, true, nil
 }
 
 func (r sinkReader) Applied(batch uint64) { _ = r.r.Ack(batch) }

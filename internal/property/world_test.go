@@ -41,9 +41,11 @@ type world struct {
 
 	tables   []*vecferry.Table
 	sinkDice *dice
+	wild     atomic.Bool // the writers are at work
 	calm     atomic.Bool // nobody dies any more, and nothing is slow
 	still    atomic.Bool // no more transactions
 	halted   atomic.Pointer[error]
+	hook     func(snapshot.Step) // may be nil
 	count    counts
 	sorted   map[string][]vecferry.Key // by table
 	last     *vecferry.Checkpoint      // that was read
@@ -216,7 +218,12 @@ func (w *world) copy(ctx context.Context, m mortal) error {
 	}
 	s, err := snapshot.New(snapshot.Options{
 		Pipeline: pipelineName, Tables: w.tables, Workers: w.o.workers, Logger: w.logger.With("stage", "snapshot"),
-		Hook: func(snapshot.Step) error { return m.life.stumble() },
+		Hook: func(at snapshot.Step) error {
+			if w.hook != nil {
+				w.hook(at)
+			}
+			return m.life.stumble()
+		},
 	}, snapshot.Deps{
 		Marks: marks{m, w.source}, Source: chunks{m, w.source}, Targets: targets, Checkpoints: checkpoints{m, w.log},
 		Counters: counters{m, w.log}, DeadLetters: copyLetters{letters{m, w.log}},
