@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"fmt"
-	"time"
 )
 
 const floorArm, ferryArm, plainArm = "floor", "vecferry", "plain script"
@@ -52,23 +51,10 @@ func (c *copying) load(ctx context.Context) error {
 	return c.b.exec(ctx, "vacuum analyze "+c.table) // as a table that has been there for a while
 }
 
-// bestInsert finds the fastest way to insert, in one growing collection.
+// bestInsert finds the fastest way to insert.
 func (c *copying) bestInsert(ctx context.Context) (cell, error) {
-	const collection = "calibration"
-	if err := c.b.create(ctx, collection, c.v.dim); err != nil {
-		return cell{}, err
-	}
-	n := min(calibrationRows, len(c.rows))
-	best, err := c.b.calibrate(ctx, cells(verbInsert), func(ctx context.Context, by cell, try int) (time.Duration, error) {
-		all := parcels(c.v, rowsFrom(int64(1+try*n), n, 0), by.batch)
-		begun := time.Now()
-		err := target{c.b.conns, collection}.write(ctx, by, all, nil)
-		return time.Since(begun), err
-	})
-	if err != nil {
-		return cell{}, err
-	}
-	return best, c.b.drop(ctx, collection)
+	try := calibration{b: c.b, v: c.v, conns: c.b.conns, cells: cells([]int{1, 2, 4}, verbInsert)}
+	return try.fastest(ctx)
 }
 
 func (c *copying) floor(ctx context.Context, by cell) error {

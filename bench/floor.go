@@ -5,9 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"sort"
 	"sync/atomic"
-	"time"
 
 	"github.com/milvus-io/milvus-sdk-go/v2/client"
 	"github.com/milvus-io/milvus-sdk-go/v2/entity"
@@ -31,12 +29,12 @@ const (
 	verbReplace = "delete + insert"
 )
 
-// cells crosses verbs with the batch sizes and lanes that are worth a try.
-func cells(verbs ...string) []cell {
+// cells crosses lanes and verbs with the batch sizes that are worth a try.
+func cells(lanes []int, verbs ...string) []cell {
 	var out []cell
 	for _, verb := range verbs {
 		for _, batch := range []int{1000, 2000} {
-			for _, lanes := range []int{1, 2, 4} {
+			for _, lanes := range lanes {
 				out = append(out, cell{verb: verb, batch: batch, lanes: lanes})
 			}
 		}
@@ -128,41 +126,4 @@ func readBack(collection string, dim int) func(context.Context, client.Client, *
 		p.columns = assemble(ids.Data(), titles, metas.Data(), dim, embeddings.Data())
 		return nil
 	}
-}
-
-// calibrationRows are what each cell is tried with before the rounds.
-const calibrationRows = 8000
-
-// calibrate tries every cell once, the better half a second time, and returns the
-// fastest. The slice of rows for a try is given by its number.
-func (b *bench) calibrate(ctx context.Context, all []cell, try func(context.Context, cell, int) (time.Duration, error)) (cell, error) {
-	if b.quick {
-		return all[2], nil
-	}
-	took := make(map[cell]time.Duration)
-	n := 0
-	round := func(cells []cell) error {
-		for _, c := range cells {
-			d, err := try(ctx, c, n)
-			if err != nil {
-				return fmt.Errorf("%s: %w", c, err)
-			}
-			n, took[c] = n+1, took[c]+d
-		}
-		return nil
-	}
-	if err := round(all); err != nil {
-		return cell{}, err
-	}
-	best := slices.Clone(all)
-	sort.SliceStable(best, func(i, j int) bool { return took[best[i]] < took[best[j]] })
-	best = best[:(len(best)+1)/2]
-	if err := round(best); err != nil {
-		return cell{}, err
-	}
-	sort.SliceStable(best, func(i, j int) bool { return took[best[i]] < took[best[j]] })
-	for _, c := range best {
-		b.say("  floor %-36s %6.0f rows/s", c, 2*float64(min(calibrationRows, b.rows))/took[c].Seconds())
-	}
-	return best[0], nil
 }

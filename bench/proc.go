@@ -163,7 +163,7 @@ func (b *bench) usage(ferry int) usage {
 // settle waits until Milvus has nothing left to do from what came before, so that
 // no measurement pays for another one's index.
 func (b *bench) settle(ctx context.Context) error {
-	const quiet, window, most = 0.3, time.Second, time.Minute
+	const quiet, window, most = 0.3, time.Second, 30 * time.Second
 	for begun := time.Now(); time.Since(begun) < most; {
 		before := treeSeconds(b.procs.milvus)
 		if err := sleep(ctx, window); err != nil {

@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"math/rand/v2"
-	"time"
 )
 
 // perCommit is the size of the transactions that make a backlog.
@@ -16,15 +15,8 @@ func streamCase(ctx context.Context, b *bench) error {
 	if err != nil {
 		return err
 	}
-	best, err := b.calibrate(ctx, cells(verbReplace, verbUpsert), func(ctx context.Context, by cell, try int) (time.Duration, error) {
-		// The same rows again: a replacement costs the same, and the collection keeps its size.
-		n := min(calibrationRows, b.rows)
-		from := (try * n) % (b.rows - n + 1)
-		all := parcels(w.v, w.rows[from:from+n], by.batch)
-		begun := time.Now()
-		err := w.floor.write(ctx, by, all, nil)
-		return time.Since(begun), err
-	})
+	try := calibration{b: b, v: w.v, conns: w.floor.conns, cells: cells([]int{2, 4}, verbReplace, verbUpsert), over: true}
+	best, err := try.fastest(ctx)
 	if err != nil {
 		return err
 	}
@@ -130,15 +122,8 @@ func scalarCase(ctx context.Context, b *bench) error {
 	if err != nil {
 		return err
 	}
-	best, err := b.calibrate(ctx, cells(verbReplace, verbUpsert), func(ctx context.Context, by cell, try int) (time.Duration, error) {
-		n := min(calibrationRows, b.rows)
-		from := (try * n) % (b.rows - n + 1)
-		all := parcels(w.v, w.rows[from:from+n], by.batch)
-		begun := time.Now()
-		// The titles may come out wrong; the first round writes them all again.
-		err := w.floor.write(ctx, by, all, readBack(w.floor.name, w.v.dim))
-		return time.Since(begun), err
-	})
+	try := calibration{b: b, v: w.v, conns: w.floor.conns, cells: cells([]int{2, 4}, verbReplace, verbUpsert), over: true, scalar: true}
+	best, err := try.fastest(ctx)
 	if err != nil {
 		return err
 	}

@@ -67,7 +67,7 @@ func TestCaptureStoresEveryKindOfChange(t *testing.T) {
 			"I 8 last -",
 		}, p.seen())
 		s := l.Status()
-		require.EqualValues(t, []uint64{8, 3, 1, 1, 2}, []uint64{s.Inserts, s.Updates, s.Deletes, s.Truncates, s.Unmapped})
+		require.Equal(t, []uint64{8, 3, 1, 1, 2}, []uint64{s.Inserts, s.Updates, s.Deletes, s.Truncates, s.Unmapped})
 		require.WithinDuration(t, time.Now(), s.CommitTime, time.Minute)
 		require.NoError(t, l.end())
 		require.Equal(t, stateStopped, l.Status().State)

@@ -73,8 +73,3 @@ func wireData(start vecferry.LSN, raw []byte) []byte {
 	b = be.AppendUint64(b, uint64(start))
 	return append(be.AppendUint64(b, 0), raw...)
 }
-
-func wireKeepalive(end vecferry.LSN, reply byte) []byte {
-	b := be.AppendUint64([]byte{'k'}, uint64(end))
-	return append(be.AppendUint64(b, 0), reply)
-}

@@ -53,8 +53,7 @@ func (s *Snapshot) copyChunk(ctx context.Context, c *chunk) error {
 	if err == nil && !grown {
 		err = s.attempt(ctx, c)
 	}
-	var large *TooLargeError
-	if errors.As(err, &large) {
+	if large, ok := errors.AsType[*TooLargeError](err); ok {
 		err = s.shrink(ctx, c, large)
 	}
 	return s.settle(ctx, c.table, err)

@@ -73,15 +73,25 @@ type serverLog struct {
 	fatal atomic.Pointer[string] // why it cannot run
 }
 
-func (s *serverLog) Noticef(format string, v ...any) { s.log.Debug(fmt.Sprintf(format, v...)) }
-func (s *serverLog) Debugf(format string, v ...any)  { s.log.Debug(fmt.Sprintf(format, v...)) }
-func (s *serverLog) Tracef(format string, v ...any)  { s.log.Debug(fmt.Sprintf(format, v...)) }
-func (s *serverLog) Warnf(format string, v ...any)   { s.log.Warn(fmt.Sprintf(format, v...)) }
-func (s *serverLog) Errorf(format string, v ...any)  { s.log.Error(fmt.Sprintf(format, v...)) }
+func (s *serverLog) Noticef(format string, v ...any) {
+	s.log.Debug("nats server", "says", fmt.Sprintf(format, v...))
+}
+func (s *serverLog) Debugf(format string, v ...any) {
+	s.log.Debug("nats server", "says", fmt.Sprintf(format, v...))
+}
+func (s *serverLog) Tracef(format string, v ...any) {
+	s.log.Debug("nats server", "says", fmt.Sprintf(format, v...))
+}
+func (s *serverLog) Warnf(format string, v ...any) {
+	s.log.Warn("nats server", "says", fmt.Sprintf(format, v...))
+}
+func (s *serverLog) Errorf(format string, v ...any) {
+	s.log.Error("nats server", "says", fmt.Sprintf(format, v...))
+}
 
 // Fatalf implements server.Logger. It returns, so that the caller can clean up.
 func (s *serverLog) Fatalf(format string, v ...any) {
 	text := fmt.Sprintf(format, v...)
 	s.fatal.Store(&text)
-	s.log.Error(text)
+	s.log.Error("nats server cannot run", "says", text)
 }

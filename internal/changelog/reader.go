@@ -90,9 +90,7 @@ func (r *Reader) Next(ctx context.Context, wait time.Duration) (*Message, error)
 			return nil, r.idle()
 		}
 		if expired == nil && wait > 0 {
-			timer := time.NewTimer(wait)
-			defer timer.Stop()
-			expired = timer.C
+			expired = time.After(wait)
 		}
 		select {
 		case <-r.window.filled:

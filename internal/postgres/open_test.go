@@ -18,7 +18,7 @@ import (
 )
 
 func TestSessionSettings(t *testing.T) {
-	onServers(t, func(t *testing.T, db *testenv.TestDB, s *Source) {
+	onServers(t, func(t *testing.T, db *testenv.TestDB, _ *Source) {
 		for _, set := range []string{
 			"statement_timeout = 1000", "search_path = public", "datestyle = 'SQL, DMY'", "intervalstyle = iso_8601",
 			"timezone = 'Asia/Tokyo'", "row_security = on", "synchronous_commit = 'on'", "extra_float_digits = 0", "bytea_output = 'escape'",
@@ -28,7 +28,7 @@ func TestSessionSettings(t *testing.T) {
 		if db.Version >= 17 {
 			db.Exec("ALTER DATABASE " + db.Name + " SET transaction_timeout = 1000")
 		}
-		s = open(t, db.DSN)
+		s := open(t, db.DSN)
 		want := map[string]string{
 			"application_name": "vecferry", "synchronous_commit": "local", "row_security": "off", "search_path": "", "TimeZone": "UTC",
 			"statement_timeout": "0", "lock_timeout": "0", "idle_in_transaction_session_timeout": "0", "idle_session_timeout": "0",
@@ -130,7 +130,7 @@ func TestServerGoesAway(t *testing.T) {
 	for range 9 { // more than the server takes
 		conn, err := Open(t.Context(), Options{DSN: db.DSN, MaxConns: 1})
 		if err == nil {
-			defer conn.Close()
+			t.Cleanup(conn.Close)
 		}
 		full = errors.Join(full, err)
 	}

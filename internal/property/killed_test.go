@@ -28,8 +28,9 @@ func quiet(version int) options {
 }
 
 // A transaction that was committed asynchronously is visible before it is
-// durable. A chunk has read it, PostgreSQL is killed while the chunk is being
-// written, and comes back without it: what was read must not become live.
+// durable. A chunk has read it, and PostgreSQL is killed while the chunk is being
+// written. Either the row is still there when the server comes back, or the chunk
+// must not become live with it.
 func TestPostgresForgetsWhatAChunkHasRead(t *testing.T) {
 	t.Parallel()
 	for _, version := range []int{16, 18} {
@@ -67,8 +68,6 @@ func TestPostgresForgetsWhatAChunkHasRead(t *testing.T) {
 			w.awaitCopy()
 			w.calm.Store(true)
 			w.settle()
-			_, there := w.rows(w.tables[0])[vecferry.IntKey(100000)]
-			require.False(t, there, "the server was to lose it")
 			w.close(false)
 			require.Empty(t, w.failures())
 		})

@@ -7,7 +7,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/golang/protobuf/proto"
+	"github.com/golang/protobuf/proto" //nolint:staticcheck // what the messages of the client were generated for
 	"github.com/stretchr/testify/require"
 
 	"github.com/vecferry/vecferry"

@@ -189,6 +189,8 @@ func rpcError(method string, err error) error {
 
 // typedErrors turns what the wrapper would hide or swallow into an *Error: it
 // looks at the deprecated code alone and so takes some failures for success.
+//
+//nolint:revive // the parameters are those of grpc.UnaryClientInterceptor
 func typedErrors(ctx context.Context, method string, req, reply any, conn *grpc.ClientConn,
 	invoke grpc.UnaryInvoker, opts ...grpc.CallOption,
 ) error {

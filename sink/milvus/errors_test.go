@@ -2,7 +2,6 @@ package milvus
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"testing"
 
@@ -84,7 +83,7 @@ func TestEveryHaltSaysWhatToDo(t *testing.T) {
 		for _, class := range []Class{classOf(code), Schema, NotLoaded} {
 			err := haltError("write to docs", &Error{Code: code, Method: "Insert", Class: class, Reason: "why"})
 			var halt *vecferry.HaltError
-			require.True(t, errors.As(fmt.Errorf("x: %w", err), &halt))
+			require.ErrorAs(t, fmt.Errorf("x: %w", err), &halt)
 			require.NotEmpty(t, halt.Fix)
 			require.Contains(t, halt.Error(), "why")
 		}

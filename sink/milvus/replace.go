@@ -235,8 +235,7 @@ func (c *Collection) pair(p *piece) func(context.Context) error {
 	keys := p.keys()
 	return func(ctx context.Context) error {
 		err := c.deleteAndInsert(ctx, p, keys)
-		var e *Error
-		if errors.As(err, &e) {
+		if e, ok := errors.AsType[*Error](err); ok {
 			p.fresh = false
 			p.doubt = p.doubt || e.InDoubt()
 		}

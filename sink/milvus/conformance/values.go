@@ -2,7 +2,6 @@ package conformance
 
 import (
 	"encoding/json"
-	"errors"
 	"maps"
 	"math"
 	"slices"
@@ -210,7 +209,7 @@ func refusedRows(t *testing.T, s *subject) {
 		require.True(t, ok)
 		require.Equal(t, column, r.Err.Column, r.Err.Error())
 		var again *vecferry.RowError
-		require.True(t, errors.As(s.Check(r.Row), &again))
+		require.ErrorAs(t, s.Check(r.Row), &again)
 		gone = append(gone, r.Row.Key)
 	}
 	var left []vecferry.Row
