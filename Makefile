@@ -39,6 +39,12 @@ race: ## Run the tests with the race detector (needs a C compiler)
 lint: $(LINT) ## Run the linters of .golangci.yml
 	$(LINT) run $(PKG)
 
+RUNS ?= 1000
+
+.PHONY: property
+property: ## Run RUNS (1000) random histories over the real stages; a failing seed says how to replay it
+	VECFERRY_PROPERTY_RUNS=$(RUNS) $(GO) test -count=1 -timeout 24h -v -run TestProperty ./internal/property
+
 .PHONY: fix
 fix: $(LINT) ## Format, and repair what the linters can repair
 	$(LINT) run --fix $(PKG)

@@ -170,7 +170,7 @@ func (w *world) copyAgain(ctx context.Context, d *dice) error {
 func (w *world) nth(t *vecferry.Table, n int) vecferry.Key { return w.sorted[t.Name][n] }
 
 // settleTime is how long the world may take to come to rest.
-const settleTime = 60 * time.Second
+const settleTime = 2 * time.Minute
 
 // settle waits until everything is live and applied, then compares all rows.
 func (w *world) settle() {

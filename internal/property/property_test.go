@@ -186,3 +186,24 @@ func sortKeys(table string) []vecferry.Key {
 	slices.Sort(out)
 	return out
 }
+
+// The same on a real Milvus, which is compared at the end of the run only.
+func TestPropertyOnMilvus(t *testing.T) {
+	t.Parallel()
+	share := testenv.Milvus(t)
+	client, err := milvus.Connect(t.Context(), milvus.Options{Address: share.Address})
+	require.NoError(t, err)
+	t.Cleanup(func() { require.NoError(t, client.Close()) })
+	ghosts := newGhosts(t)
+	for _, seed := range []uint64{1, 2, 7} {
+		t.Run(fmt.Sprint(seed), func(t *testing.T) {
+			t.Parallel()
+			o := draw(seed)
+			o.prefix = fmt.Sprintf("%s%d_", share.Prefix, seed)
+			// A write takes tens of milliseconds and a read some hundreds as it is.
+			o.callDelay, o.readDelay, o.writeDelay, o.lag, o.chaos = 0, 0, 0, 0, 2*time.Second
+			o.copied, o.duration = seed != 7, 5*time.Second
+			run(t, o, ghosts, client)
+		})
+	}
+}
