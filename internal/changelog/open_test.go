@@ -401,7 +401,7 @@ func TestServersLogIsPassedOn(t *testing.T) {
 	require.Nil(t, s.fatal.Load())
 	s.Fatalf("disk %s", "gone")
 	require.Equal(t, "disk gone", *s.fatal.Load())
-	for _, want := range []string{`level=DEBUG msg="a 1"`, "level=WARN msg=d", `level=ERROR msg="disk gone"`} {
+	for _, want := range []string{`level=DEBUG msg="nats server" says="a 1"`, `level=WARN msg="nats server" says=d`, `level=ERROR msg="nats server cannot run" says="disk gone"`} {
 		require.Contains(t, out.String(), want)
 	}
 }

@@ -16,28 +16,20 @@ import (
 // drive runs the world from beginning to end and returns what is wrong.
 func (w *world) drive() []string {
 	w.t.Helper()
-	t0 := time.Now()
-	lap := func(s string) { w.t.Log(s, time.Since(t0)) }
 	w.open()
-	lap("opened")
 	w.awaitSlot()
 	if w.o.copied {
 		w.awaitCopy()
 	}
-	lap("slot")
 	writers := w.startWriters()
 	w.wild.Store(true)
 	w.chaos()
 	w.wild.Store(false)
-	lap("chaos")
 	w.still.Store(true)
 	writers.Wait()
-	lap("writers")
 	w.calm.Store(true)
 	w.settle()
-	lap("settled")
 	w.close(false)
-	lap("closed")
 	return w.failures()
 }
 
@@ -77,6 +69,10 @@ func (w *world) chaos() {
 func (w *world) act(d *dice) {
 	w.reopening.Lock()
 	defer w.reopening.Unlock()
+	if w.server != nil && d.n(2) == 0 {
+		w.kill(d)
+		return
+	}
 	switch d.n(7) {
 	case 0:
 		w.stages["capture"].stop()
@@ -91,10 +87,6 @@ func (w *world) act(d *dice) {
 	case 5:
 		w.stages["sink"].die()
 	default:
-		if w.server != nil {
-			w.kill(d)
-			return
-		}
 		w.close(d.n(2) == 0)
 		w.count.reopened.Add(1)
 		w.open()
